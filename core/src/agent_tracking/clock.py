@@ -1,0 +1,28 @@
+"""Times as the providers want them."""
+
+from __future__ import annotations
+
+from time import gmtime, strftime
+
+__all__ = ["LATEST", "iso_text"]
+
+#: The last second that four-digit years can name: 9999-12-31T23:59:59Z.
+LATEST = 253_402_300_799.0
+
+_second: tuple[int, str] = (0, "1970-01-01T00:00:00")
+
+
+def iso_text(seconds: float) -> str:
+    """Return seconds since 1970 as RFC 3339 text in UTC, with microseconds.
+
+    >>> iso_text(1777888800.5)
+    '2026-05-04T10:00:00.500000Z'
+    """
+    global _second  # noqa: PLW0603  a cache of one pair, replaced as a whole: threads may race for it
+    micros = round(seconds * 1_000_000)
+    whole, fraction = divmod(micros, 1_000_000)
+    known, text = _second
+    if whole != known:
+        text = strftime("%Y-%m-%dT%H:%M:%S", gmtime(whole))
+        _second = (whole, text)
+    return f"{text}.{fraction:06d}Z"

@@ -1,0 +1,61 @@
+"""Runs a provider's ``async def`` hooks to completion on its lane."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+from agent_tracking.exceptions import ProviderError
+
+__all__ = ["HOOK_SECONDS", "LaneLoop"]
+
+#: Seconds after which an ``async`` hook is cancelled.
+HOOK_SECONDS = 60.0
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Resolves names on its own thread: the default executor is gone when a process exits."""
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # noqa: ANN401
+        return socket.getaddrinfo(
+            host,
+            port,
+            options.get("family", 0),
+            options.get("type", 0),
+            options.get("proto", 0),
+            options.get("flags", 0),
+        )
+
+
+class LaneLoop:
+    """An event loop of the lane's own, made when the first coroutine comes."""
+
+    def __init__(self) -> None:
+        self._loop: _Loop | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run ``coroutine`` to its end, at most a minute.
+
+        Raises:
+            ProviderError: it took longer and was cancelled.
+        """
+        if self._loop is None:
+            self._loop = _Loop()
+        self._loop.run_until_complete(_within(coroutine, HOOK_SECONDS))
+
+    def close(self) -> None:
+        """Close the loop."""
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
+
+
+async def _within(coroutine: Coroutine[Any, Any, Any], seconds: float) -> None:
+    task = asyncio.ensure_future(coroutine)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done:
+        task.cancel()
+        raise ProviderError(f"the hook took more than {seconds:.0f} s")
+    task.result()

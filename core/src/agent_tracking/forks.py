@@ -1,0 +1,52 @@
+"""What happens around a fork: the parent goes on undisturbed, the child begins empty."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Protocol
+from weakref import WeakSet
+
+__all__ = ["BOOT", "trackers", "watch"]
+
+#: Seconds that a fork waits at most for imports that are under way.
+_WAIT = 2.0
+
+#: Held while modules are imported or transports made on a background thread: a fork waits for it, since a
+#: child would find a half-made module that nobody finishes. Use it as ``forks.BOOT``: a child gets a new one.
+BOOT = threading.RLock()
+
+#: The locks that this thread's fork has taken, innermost last.
+_held = threading.local()
+#: What was inherited: kept, so that no finalizer closes a connection that is the parent's.
+_inherited: list[object] = []
+
+
+class _Watched(Protocol):
+    def after_fork(self) -> object: ...
+
+
+trackers: WeakSet[_Watched] = WeakSet()
+
+
+def watch(tracker: _Watched) -> None:
+    """Tell ``tracker`` when this process turns out to be a forked child."""
+    trackers.add(tracker)
+
+
+def _before() -> None:
+    _held.lock = BOOT if BOOT.acquire(timeout=_WAIT) else None
+
+
+def _in_parent() -> None:
+    if _held.lock is not None:
+        _held.lock.release()
+
+
+def _in_child() -> None:
+    global BOOT  # noqa: PLW0603  the old one may be held by a thread that does not exist here
+    BOOT = threading.RLock()
+    _inherited.extend([tracker.after_fork() for tracker in list(trackers)])
+
+
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -1,0 +1,94 @@
+"""From an entry of the intake to the record that providers get: on the dispatcher's thread, once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from agent_tracking.clock import LATEST
+from agent_tracking.events import Identity, Record, TrackingEvent
+from agent_tracking.names import IdPrefix, clean_id, clean_name, message_uuid
+from agent_tracking.snapshot import IDENTITY
+
+__all__ = ["Entry", "prepare"]
+
+
+class Entry(msgspec.Struct, array_like=True, gc=False):
+    """What ``track()`` and ``identify()`` append to the intake, as a JSON array of these fields."""
+
+    kind: int
+    number: int
+    now: float
+    name: Any
+    data: msgspec.Raw
+    user_id: Any
+    anonymous_id: Any
+    session_id: Any
+    timestamp: Any
+    message_id: Any
+    salvaged: bool = False
+
+
+_decode = msgspec.json.Decoder(Entry).decode
+
+
+def prepare(entry: bytes, ids: IdPrefix) -> tuple[Record | str, bool]:
+    """Return the record, or the reason why it is dropped, and whether anything in it was changed."""
+    raw = _decode(entry)
+    changed = raw.salvaged
+    seconds = raw.now
+    if raw.timestamp is not None:
+        given = _seconds(raw.timestamp)
+        changed = changed or given is None
+        seconds = raw.now if given is None else given
+    user_id, anonymous_id = clean_id(raw.user_id), clean_id(raw.anonymous_id)
+    message_id = raw.message_id
+    if type(message_id) is str and message_id:
+        message_id = message_uuid(message_id)
+    else:
+        changed = changed or message_id is not None
+        message_id = ids.uuid(raw.number)
+    data = bytes(raw.data)
+    if data == b"null":
+        data = b"{}"
+    if raw.kind == IDENTITY:
+        if user_id is None:
+            return "bad-id", changed
+        return Identity(
+            message_id=message_id,
+            time=seconds,
+            user_id=user_id,
+            anonymous_id=anonymous_id,
+            traits_json=data,
+        ), changed
+    name = clean_name(raw.name)
+    if name is None:
+        return "bad-name", changed
+    return TrackingEvent(
+        message_id=message_id,
+        time=seconds,
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+        session_id=clean_id(raw.session_id),
+        name=name,
+        properties_json=data,
+    ), changed
+
+
+def _seconds(timestamp: object) -> float | None:
+    """Return a time given by the caller as seconds since 1970, or ``None`` if it is none.
+
+    Numbers are seconds; text is ISO 8601, read as UTC when it names no offset. (A ``datetime`` arrives
+    here as text with its offset.)
+    """
+    if type(timestamp) is str:
+        try:
+            moment = datetime.fromisoformat(timestamp.strip().replace("Z", "+00:00").replace("z", "+00:00"))
+        except ValueError:
+            return None
+        timestamp = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    if type(timestamp) in {int, float} and 0 <= timestamp <= LATEST:  # type: ignore[operator]
+        return float(timestamp)  # type: ignore[arg-type]
+    return None

@@ -1,0 +1,258 @@
+"""Which providers there are, what state each is in, and the lane of each that is active."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from agent_tracking import discovery, forks
+from agent_tracking.delivery.lane import Lane, Schedule
+from agent_tracking.delivery.outbox import Exchange, Outbox
+from agent_tracking.delivery.sending import LaneSender
+from agent_tracking.exceptions import ProviderSpecError
+from agent_tracking.hooks import find_hooks
+from agent_tracking.http_provider import HTTPProvider
+from agent_tracking.provider import Provider
+from agent_tracking.records import ProviderRecord, ProviderState
+from agent_tracking.sources.memory import MemorySource
+from agent_tracking.stats import ProviderStats
+
+if TYPE_CHECKING:
+    from agent_tracking.logs import Reporter
+    from agent_tracking.settings import Settings
+    from agent_tracking.tracker import Tracker
+
+__all__ = ["IMPORT_SECONDS", "Registry"]
+
+#: Seconds that the other providers wait for one whose import hangs.
+IMPORT_SECONDS = 5.0
+
+
+class Registry:
+    """The providers of one tracker. Its methods that change it are called under ``forks.BOOT``."""
+
+    def __init__(
+        self, tracker: Tracker, settings: Settings, report: Reporter, settled: Callable[[], None]
+    ) -> None:
+        self._tracker = tracker
+        self._settings = settings
+        self._report = report
+        self._settled = settled
+        self._records: dict[str, ProviderRecord] = {}
+        self._retired: dict[str, ProviderStats] = {}
+        self._discovered = False
+        #: The lanes of active providers by name; replaced as a whole, so it may be read at any time.
+        self.lanes: dict[str, Lane] = {}
+        for name, provider in tracker.registered.items():
+            self._add_registered(name, provider)
+
+    def records(self) -> tuple[ProviderRecord, ...]:
+        """Return every provider's record, by name."""
+        return tuple(self._records[key] for key in sorted(self._records))
+
+    def stats(self) -> dict[str, ProviderStats]:
+        """Return every lane's counters, those of stopped and removed ones too."""
+        return {**self._retired, **{name: lane.counters.snapshot() for name, lane in self.lanes.items()}}
+
+    def discover(self) -> None:
+        """Find, choose and load the installed providers; only the first call does anything."""
+        if self._discovered:
+            return
+        self._discovered = True
+        if not self._tracker.discover:
+            return
+        environ = self._tracker.environ
+        found = discovery.find()
+        for problem in found.problems:
+            self._report.warn("", problem, problem, 0)
+        for sentence in discovery.unknown_names(found.candidates, self._settings):
+            self._report.warn("", sentence, sentence, 0)
+        go, stay = discovery.select(found.candidates, self._settings)
+        if not self._settings.disabled:
+            stay += discovery.forgotten(found.candidates, environ)
+        for record in stay:
+            self._note(record)
+        for candidate in go:
+            if candidate.name in self._records:
+                self._note(
+                    candidate.record(
+                        ProviderState.DISABLED, "a provider of this name was registered at run time"
+                    )
+                )
+            else:
+                self._load(candidate)
+
+    def _note(self, record: ProviderRecord) -> None:
+        """Keep a record; say so when something is wrong with it."""
+        key = record.name
+        if key in self._records and self._records[key].distribution != record.distribution:
+            key = f"{record.name} ({record.distribution})"
+        self._records[key] = record
+        if record.state not in {ProviderState.ACTIVE, ProviderState.INACTIVE, ProviderState.DISABLED}:
+            advice = f": {record.fix}" if record.fix else ""
+            self._report.warn(record.name, record.reason, f"{record.state}: {record.reason}{advice}", 0)
+
+    def _load(self, candidate: discovery.Candidate) -> None:
+        """Load one candidate on a thread of its own, so that one that hangs holds up nobody."""
+        done: list[discovery.Loaded] = []
+        adopted: list[bool] = []
+
+        def adopt() -> None:
+            with forks.BOOT:
+                if done and not adopted:
+                    adopted.append(True)
+                    self._adopt(done[0])
+
+        def load() -> None:
+            done.append(discovery.make(candidate, self._tracker.environ))
+            if overdue:
+                adopt()
+
+        overdue = False
+        try:
+            thread = Thread(target=load, name=f"agent_tracking.load.{candidate.name}", daemon=True)
+            thread.start()
+        except RuntimeError:  # the interpreter ends: no thread any more
+            load()
+        else:
+            thread.join(IMPORT_SECONDS)
+        overdue = True
+        adopt()
+        if not adopted:
+            self._note(
+                candidate.record(
+                    ProviderState.FAILED,
+                    f"import takes over {IMPORT_SECONDS:.0f} s",
+                    f"see what {candidate.entry_point} does when imported; it becomes active when that ends",
+                )
+            )
+
+    def _adopt(self, loaded: discovery.Loaded) -> None:
+        record = loaded.record
+        if record.state is ProviderState.ACTIVE:
+            try:
+                lane = self._lane(record.name, loaded.provider)
+            except ProviderSpecError as error:
+                record = replace(
+                    record,
+                    state=ProviderState.FAILED,
+                    reason=str(error),
+                    fix=f"pip install --upgrade {record.distribution}, or tell its author",
+                )
+            else:
+                self._note(record)
+                self.lanes = {**self.lanes, record.name: lane}
+                return
+        self._note(record)
+
+    def register(self, provider: object, name: str | None) -> ProviderRecord:
+        """Add a provider at run time; see ``Tracker.register_provider``."""
+        if isinstance(provider, type):
+            if not issubclass(provider, Provider):
+                raise ProviderSpecError(
+                    f"{provider.__name__} is a class, and no agent_tracking.Provider: register an instance"
+                )
+            provider = provider(self._tracker.environ)
+        name = name or getattr(provider, "name", None)
+        if not isinstance(name, str) or not name.strip():
+            raise ProviderSpecError(
+                f"{type(provider).__name__} has no name: give it an attribute 'name', or pass name="
+            )
+        if name in self.lanes and self._tracker.registered.get(name) is not provider:
+            raise ProviderSpecError(
+                f"there is a provider {name!r} already: unregister_provider({name!r}) first"
+            )
+        if name not in self.lanes:
+            self._add_registered(name, provider)
+            self._tracker.registered[name] = provider
+        return self._records[name]
+
+    def _add_registered(self, name: str, provider: object) -> None:
+        lane = self._lane(name, provider)
+        kind = type(provider)
+        self._retired.pop(name, None)
+        self._records[name] = ProviderRecord(
+            name=name,
+            state=ProviderState.ACTIVE,
+            reason="registered at run time",
+            entry_point=f"{kind.__module__}:{kind.__qualname__}",
+            variables=tuple(var.name for var in provider.env) if isinstance(provider, Provider) else (),
+        )
+        self.lanes = {**self.lanes, name: lane}
+
+    def unregister(self, name: str) -> bool:
+        """Remove a provider; see ``Tracker.unregister_provider``."""
+        self._tracker.registered.pop(name, None)
+        lane = self.lanes.get(name)
+        if lane is None:
+            return False
+        lane.close("unregistered")
+        self._retire(name, lane)
+        self._records.pop(name, None)
+        self._settled()
+        return True
+
+    def _retire(self, name: str, lane: Lane) -> None:
+        self._retired[name] = lane.counters.snapshot()
+        self.lanes = {key: value for key, value in self.lanes.items() if value is not lane}
+
+    def _stop(self, name: str, reason: str) -> None:
+        """A lane got the verdict "stop"; called on its thread."""
+        lane = self.lanes.get(name)
+        if lane is None:
+            return
+        self._retire(name, lane)
+        self._tracker.registered.pop(name, None)
+        self._records[name] = replace(
+            self._records[name],
+            state=ProviderState.FAILED,
+            reason=f"stopped: {reason}",
+            fix="correct its variables, then restart or register_provider() anew",
+        )
+
+    def _lane(self, name: str, provider: object) -> Lane:
+        settings = self._settings
+        hooks = find_hooks(provider, name)
+        lane = Lane(
+            name,
+            hooks,
+            MemorySource(settings.queue_records, settings.queue_bytes),
+            self._report,
+            schedule=Schedule(flush_at=settings.flush_at, flush_interval=settings.flush_interval),
+            settled=self._settled,
+            stopped=lambda reason: self._stop(name, reason),
+        )
+        if isinstance(provider, HTTPProvider):
+            sender = lane.sender = LaneSender(self._tracker.sender, self._tracker.quiet)
+            provider.bind(
+                Outbox(
+                    provider,
+                    sender,
+                    lane.pause,
+                    retried=lane.counters.retry,
+                    failed=lambda kind, text: self._failed(name, kind, text, lane),
+                    observe=self._observer(),
+                )
+            )
+        return lane
+
+    def _failed(self, name: str, kind: str, text: str, lane: Lane) -> None:
+        lane.counters.error(text)
+        if kind in {"retry", "split"}:
+            self._report.warn(name, kind, f"{text}; tried again" if kind == "retry" else text, 0)
+
+    def _observer(self) -> Callable[[Exchange], None] | None:
+        observers = list(self._tracker.observers)
+        if self._settings.debug:
+            observers.append(self._report.exchange)
+        if not observers:
+            return None
+
+        def observe_all(exchange: Exchange) -> None:
+            for observe in observers:
+                observe(exchange)
+
+        return observe_all

@@ -1,0 +1,269 @@
+"""The slow way to a snapshot: a bounded walk that makes JSON of anything, for data that orjson refuses.
+
+It never calls ``str``, ``repr``, ``__eq__``, ``__hash__`` or ``__iter__`` of a class that it does not
+know, and never raises: one odd value costs that value, never the record.
+
+| value | becomes |
+|---|---|
+| NaN, infinity, ``Decimal("NaN")`` | ``null`` |
+| text with lone surrogates | U+FFFD in their place |
+| text that is too long; what is too deep or too much | cut, with ``"…"`` |
+| ``bytes`` | base64 text |
+| ``Decimal``, numpy scalars | a number |
+| integers beyond 64 bits | text |
+| dates | ISO 8601 text, naive ones as UTC |
+| ``timedelta`` | seconds |
+| ``UUID``, paths | text |
+| enums | their value |
+| sets, ``deque`` | a list |
+| dataclasses, attrs, pydantic and msgspec objects | an object of their fields |
+| keys | text; a key that is text already wins over one that was turned into the same |
+| everything else | ``"<TypeName>"`` |
+"""
+
+from __future__ import annotations
+
+import sys
+from binascii import b2a_base64
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from itertools import islice
+from math import isfinite
+from typing import Any
+from uuid import UUID
+
+from agent_tracking.snapshot import DEPTH, ENTRY_BYTES, NODES, OPTIONS, dumps
+
+__all__ = ["MARK", "salvaged"]
+
+#: Stands where something was cut.
+MARK = "…"
+#: The most characters of one text when a record has to be cut.
+_TEXT = 8_192
+#: The most characters of all texts of a record together.
+_TEXTS = ENTRY_BYTES // 6
+_ID_TEXT = 1_024
+#: The most bits of an integer whose decimal text is made; more would take long.
+_INT_BITS = 4_096
+
+
+def salvaged(
+    kind: int, number: int, now: float, name: object, data: object, others: Iterable[object]
+) -> bytes:
+    """Return an entry of the intake made of whatever was passed; its last element says "salvaged"."""
+    walk = _Walk()
+    fields = [walk.field(other) for other in others]
+    head = [kind, number, now, walk.field(name)]
+    body = walk.value(data, DEPTH)
+    if body is not None and type(body) is not dict:
+        body, walk.changed = {}, True
+    entry = dumps([*head, body, *fields, walk.changed], None, OPTIONS)
+    if len(entry) <= ENTRY_BYTES:
+        return entry
+    return dumps([*head, {}, *fields, True], None, OPTIONS)
+
+
+class _Walk:
+    """One walk through one record: what room is left, and whether anything was changed."""
+
+    __slots__ = ("changed", "nodes", "text_room")
+
+    def __init__(self) -> None:
+        self.nodes = NODES
+        self.text_room = _TEXTS
+        self.changed = False
+
+    def field(self, value: object) -> object:
+        """Return a name, an id or a time: a scalar, or ``None``."""
+        cleaned = self.value(value, 1)
+        if type(cleaned) is str and len(cleaned) > _ID_TEXT:
+            self.changed = True
+            return cleaned[:_ID_TEXT]
+        return cleaned
+
+    def value(self, value: object, depth: int) -> Any:  # noqa: ANN401  JSON
+        """Return ``value`` as data that orjson encodes."""
+        self.nodes -= 1
+        try:
+            kind = type(value)
+            convert = _BY_TYPE.get(kind) or _for_base(kind)
+            if convert is not None:
+                return convert(self, value, depth)
+            fields = _fields_of(kind, value)
+            if fields is not None:
+                return self.mapping(fields, depth)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001, S110  whatever the value's own code raised, even SystemExit
+            pass
+        return self.unknown(value, depth)
+
+    def unknown(self, value: object, _depth: int) -> str:
+        self.changed = True
+        return f"<{type.__getattribute__(type(value), '__name__')[:100]}>"
+
+    def text(self, value: object, _depth: int) -> str:
+        plain = str.__str__(value)  # type: ignore[arg-type]
+        limit = max(0, min(_TEXT, self.text_room))
+        if len(plain) > limit:
+            plain = plain[:limit] + MARK
+            self.changed = True
+        self.text_room -= len(plain)
+        if plain.isascii():
+            return plain
+        try:
+            plain.encode()
+        except UnicodeEncodeError:
+            self.changed = True
+            return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return plain
+
+    def integer(self, value: object, depth: int) -> int | str:
+        plain = int.__int__(value)  # type: ignore[arg-type]
+        bits = plain.bit_length()
+        if bits < 64:
+            return plain
+        return str(plain) if bits <= _INT_BITS else self.unknown(value, depth)
+
+    def number(self, value: object, _depth: int) -> float | None:
+        plain = float.__float__(value)  # type: ignore[arg-type]
+        return plain if isfinite(plain) else None
+
+    def decimal(self, value: object, _depth: int) -> float | None:
+        plain = Decimal.__float__(value)  # type: ignore[arg-type]
+        return plain if isfinite(plain) else None
+
+    def base64(self, value: object, depth: int) -> str:
+        return self.text(b2a_base64(bytes(value[:_TEXT]), newline=False).decode(), depth)  # type: ignore[index]
+
+    def moment(self, value: datetime, _depth: int) -> str:
+        text = datetime.isoformat(value)
+        return text if datetime.utcoffset(value) is not None else f"{text}+00:00"
+
+    def mapping(self, value: object, depth: int) -> dict[str, object] | str:
+        if not depth:
+            self.changed = True
+            return MARK
+        result: dict[str, object] = {}
+        for key, item in _some(lambda: dict.items(value), self.nodes):  # type: ignore[arg-type]
+            if self.nodes <= 0:
+                result[MARK] = MARK
+                self.changed = True
+                break
+            self.entry(result, key, item, depth)
+        if len(value) > len(result):  # type: ignore[arg-type]
+            self.changed = True
+        return result
+
+    def entry(self, result: dict[str, object], key: object, item: object, depth: int) -> None:
+        if type(key) is str:
+            result[self.text(key, 0)] = self.value(item, depth - 1)
+            return
+        name = self.value(key, 0)
+        text = name if type(name) is str else dumps(name).decode()
+        if text in result:
+            self.changed = True
+        else:
+            result[text] = self.value(item, depth - 1)
+
+    def sequence(self, value: object, depth: int) -> list[object] | str:
+        if not depth:
+            self.changed = True
+            return MARK
+        result: list[object] = []
+        for item in _some(lambda: iter(value), self.nodes):  # type: ignore[call-overload]
+            if self.nodes <= 0:
+                break
+            result.append(self.value(item, depth - 1))
+        if len(value) > len(result):  # type: ignore[arg-type]
+            result.append(MARK)
+            self.changed = True
+        return result
+
+
+def _some(items: Callable[[], Iterable[Any]], most: int) -> list[Any]:
+    """Return the first items of a container that another thread may be changing."""
+    for _ in range(100):
+        try:
+            return list(islice(items(), max(most, 0) + 1))
+        except RuntimeError:  # changed size during iteration
+            continue
+    return []
+
+
+_Convert = Callable[[_Walk, Any, int], Any]
+
+_BY_TYPE: dict[type, _Convert] = {
+    str: _Walk.text,
+    int: _Walk.integer,
+    float: _Walk.number,
+    bool: lambda _walk, value, _depth: value,
+    type(None): lambda _walk, value, _depth: value,
+    dict: _Walk.mapping,
+    list: _Walk.sequence,
+    tuple: _Walk.sequence,
+    set: _Walk.sequence,
+    frozenset: _Walk.sequence,
+    deque: _Walk.sequence,
+    bytes: _Walk.base64,
+    bytearray: _Walk.base64,
+    memoryview: _Walk.base64,
+    Decimal: _Walk.decimal,
+    datetime: _Walk.moment,
+    date: lambda _walk, value, _depth: date.isoformat(value),
+    time: lambda _walk, value, _depth: time.isoformat(value),
+    timedelta: lambda _walk, value, _depth: timedelta.total_seconds(value),
+    UUID: lambda _walk, value, _depth: UUID.__str__(value),
+}
+#: Subclasses of these are read through the base class's own methods, in this order.
+_BASES: tuple[tuple[type, _Convert], ...] = (
+    (Enum, lambda walk, value, depth: walk.value(object.__getattribute__(value, "_value_"), depth)),
+    (str, _Walk.text),
+    (int, _Walk.integer),
+    (float, _Walk.number),
+    (datetime, _Walk.moment),
+    (date, lambda _walk, value, _depth: date.isoformat(value)),
+    (timedelta, lambda _walk, value, _depth: timedelta.total_seconds(value)),
+    (Decimal, _Walk.decimal),
+    (bytes, lambda walk, value, depth: walk.base64(bytes.__getitem__(value, slice(_TEXT)), depth)),
+    (dict, _Walk.mapping),
+    (list, lambda walk, value, depth: walk.sequence(list.__getitem__(value, slice(None)), depth)),
+    (tuple, lambda walk, value, depth: walk.sequence(tuple.__getitem__(value, slice(None)), depth)),
+    (UUID, lambda _walk, value, _depth: UUID.__str__(value)),
+)
+
+
+def _for_base(kind: type) -> _Convert | None:
+    bases = type.mro(kind)
+    for base, convert in _BASES:
+        if base in bases:
+            return convert
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and numpy.generic in bases:
+        return lambda walk, value, depth: walk.value(value.item(), depth)
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is not None and pathlib.PurePath in bases:
+        return lambda walk, value, depth: walk.text(pathlib.PurePath.__str__(value), depth)
+    return None
+
+
+def _fields_of(kind: type, value: object) -> dict[str, object] | None:
+    """Return the fields of a dataclass, attrs, pydantic or msgspec object, read without its code."""
+    for marker in ("__dataclass_fields__", "__pydantic_fields__", "__struct_fields__", "__attrs_attrs__"):
+        declared = next((vars(base)[marker] for base in type.mro(kind) if marker in vars(base)), None)
+        if declared is not None:
+            names = [name if type(name) is str else name.name for name in islice(declared, NODES)]
+            return {name: _attribute(value, name) for name in names}
+    return None
+
+
+def _attribute(value: object, name: str) -> object:
+    try:
+        return object.__getattribute__(value, name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  an attribute that raises
+        return "<error>"

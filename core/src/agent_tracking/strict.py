@@ -1,0 +1,31 @@
+"""Strict mode: what would be salvaged or dropped raises where it was passed."""
+
+from __future__ import annotations
+
+from agent_tracking.exceptions import TrackingError
+from agent_tracking.names import clean_id, clean_name
+from agent_tracking.snapshot import ENTRY_BYTES, OPTIONS, dumps, plain
+
+__all__ = ["check"]
+
+
+def check(name: object, data: object, user_id: object) -> None:
+    """Raise ``TrackingError`` for a record that would not be sent exactly as it was passed."""
+    if clean_name(name) is None:
+        raise TrackingError(
+            f"strict mode: an event's name must be text and not empty, not {type(name).__name__}"
+        )
+    if user_id != "" and clean_id(user_id) is None:
+        raise TrackingError(
+            "strict mode: identify() needs a user id that is text or an int, and no placeholder"
+        )
+    if data is not None and type(data) is not dict:
+        raise TrackingError(f"strict mode: properties and traits must be a dict, not {type(data).__name__}")
+    if not plain(data):
+        raise TrackingError("strict mode: the properties or traits are too many or nested too deep")
+    try:
+        size = len(dumps(data, None, OPTIONS))
+    except Exception as error:  # noqa: BLE001  orjson's own and whatever the data's code raised
+        raise TrackingError(f"strict mode: the properties or traits are not JSON: {error}") from None
+    if size > ENTRY_BYTES:
+        raise TrackingError(f"strict mode: {size} bytes of properties are more than {ENTRY_BYTES}")

@@ -1,0 +1,303 @@
+"""The tracker: an intake, and the thread that looks after it.
+
+Everything after the intake is :mod:`agent_tracking.dispatcher`, imported on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from threading import Thread, current_thread
+from time import monotonic, time
+from typing import TYPE_CHECKING
+
+from agent_tracking import exits, forks
+from agent_tracking.bell import Bell
+from agent_tracking.flushing import FlushRequest
+from agent_tracking.intake import ATTENTION, CLOSED, STRICT, Intake
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from asyncio import Event as AsyncioEvent
+
+    from agent_tracking.delivery.outbox import Exchange, Sender
+    from agent_tracking.dispatcher import Dispatcher
+    from agent_tracking.events import Record
+    from agent_tracking.records import ProviderRecord
+    from agent_tracking.stats import FlushResult, Stats
+
+__all__ = ["FLUSH_SECONDS", "Processor", "Tracker"]
+
+#: What ``flush()`` waits at most when no timeout is given, in seconds.
+FLUSH_SECONDS = 30.0
+#: Changes a record (returns another one) or drops it (returns ``None``), on the dispatcher's thread.
+Processor = Callable[["Record"], "Record | None"]
+
+
+class Tracker(Intake):
+    """Gives every event to every provider. Applications use the process-wide one through ``track()``.
+
+    Args:
+        environ: where settings and providers' variables are read from; the process's by default.
+        discover: find installed providers; without it only those registered at run time.
+        processors: change or drop records before any provider sees them, in this order.
+        observers: told of each request and its answer, without anything secret, on the lane's thread.
+        sender: makes what sends a lane's requests; tests give their own.
+
+    Libraries and tests that need a tracker of their own make one, and call ``shutdown()`` in the end.
+    """
+
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str] | None = None,
+        discover: bool = True,
+        processors: Sequence[Processor] = (),
+        observers: Sequence[Callable[[Exchange], None]] = (),
+        sender: Callable[[], Sender] | None = None,
+    ) -> None:
+        if not all(callable(processor) for processor in processors):
+            raise TypeError("every processor must be callable: record -> record or None")
+        self.environ: Mapping[str, str] = os.environ if environ is None else environ
+        self.discover = discover
+        self.processors = tuple(processors)
+        self.observers = tuple(observers)
+        self.sender = sender
+        #: Providers registered at run time, by name: kept over a fork.
+        self.registered: dict[str, object] = {}
+        self._reset()
+        forks.watch(self)
+
+    def _reset(self) -> None:
+        """Begin empty: at first, and in a forked child."""
+        Intake.__init__(self)
+        self.bell = Bell()
+        self.requests: deque[FlushRequest] = deque()
+        self._dispatcher: Dispatcher | None = None
+        self._thread: Thread | None = None
+        self._start_lock = allocate_lock()
+        self._exit_deadline: float | None = None
+        self._final: Stats | None = None
+        if (self.environ.get("AGENT_TRACKINGSTRICT") or "").strip():
+            self.special.add(STRICT)
+
+    def attend(self, now: float) -> None:
+        """Ring for the dispatcher; see :meth:`agent_tracking.intake.Intake.attend`."""
+        self.due = now + ATTENTION
+        self._wake()
+        if self._exit_deadline is not None:
+            self._settle(self._exit_deadline)
+            self.due = 0.0
+
+    def _wake(self) -> bool:
+        """Ring for the dispatcher, whose thread is started when there is none; false if it cannot be."""
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            if not self._start_lock.acquire(blocking=False):
+                return True  # another thread, or the code that this signal handler interrupted, is at it
+            try:
+                exits.arm()
+                thread = Thread(target=self._dispatch, name="agent_tracking", daemon=True)
+                thread.start()
+                self._thread = thread
+            except RuntimeError:  # can't start new thread: out of resources, or the interpreter ends
+                return False
+            finally:
+                self._start_lock.release()
+        self.bell.ring()
+        return True
+
+    def _dispatch(self) -> None:
+        self.dispatcher().run()
+
+    def dispatcher(self) -> Dispatcher:
+        """Return the background half, made at the first call (which imports it: not for callers)."""
+        with forks.BOOT:
+            if self._dispatcher is None:
+                from agent_tracking.dispatcher import Dispatcher
+
+                self._dispatcher = Dispatcher(self)
+            return self._dispatcher
+
+    def flush(self, timeout: float | None = None) -> FlushResult:
+        """Wait until everything tracked before this call is settled.
+
+        Args:
+            timeout: seconds to wait at most; ``None`` is 30.
+
+        Returns:
+            A result that is true if nothing was lost and nothing is waiting any more; it names the
+            providers that are behind. From a provider's hook or a processor it does not wait.
+
+        Raises:
+            TrackingError: in strict mode, when something went wrong since the last flush.
+
+        Example::
+
+            if not (result := flush(5)):
+                print("not delivered:", result.dropped, result.waiting)
+        """
+        return self._result(self._settle(monotonic() + _seconds(timeout)))
+
+    async def aflush(self, timeout: float | None = None) -> FlushResult:
+        """Like ``flush``, without blocking the event loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+        request = FlushRequest(lambda: _tell(loop, done))
+        if not self._nothing_to_do():
+            self._request(request)
+            try:
+                await asyncio.wait_for(done.wait(), _seconds(timeout))
+            except asyncio.TimeoutError:
+                request.notify = None
+        return self._result(request)
+
+    def shutdown(self, timeout: float | None = None) -> FlushResult:
+        """Deliver what waits, then stop; what is tracked after this is dropped and counted.
+
+        Args:
+            timeout: seconds to wait at most; ``None`` is ``AGENT_TRACKING_SHUTDOWN_TIMEOUT``, 5.
+
+        Safe to call twice. ``register_provider`` starts the tracker anew.
+        """
+        deadline = monotonic() + (self._shutdown_seconds() if timeout is None else max(0.0, timeout))
+        self.special.add(CLOSED)
+        dispatcher = self._dispatcher
+        if dispatcher is not None:
+            dispatcher.drain_until(deadline)
+        request = self._settle(deadline)
+        dispatcher, self._dispatcher, self._thread = self._dispatcher, None, None
+        if dispatcher is None:
+            return self._result(request)
+        dispatcher.close()
+        self._final = dispatcher.stats()
+        return dispatcher.result(None)
+
+    def _settle(self, deadline: float) -> FlushRequest:
+        """Wait until all is settled, at most until ``deadline`` (``time.monotonic``)."""
+        request = FlushRequest()
+        if not self._nothing_to_do() and self._request(request) and not self._own_thread():
+            request.wait(deadline - monotonic())
+        elif self._thread is None and self.entries:
+            self.dispatcher().run_here(request, deadline)
+        return request
+
+    def _nothing_to_do(self) -> bool:
+        return self._dispatcher is None and not self.entries and not self.overflowed and not self._alive()
+
+    def _alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _own_thread(self) -> bool:
+        dispatcher = self._dispatcher
+        return current_thread() is self._thread or (
+            dispatcher is not None and dispatcher.owns(current_thread())
+        )
+
+    def _request(self, request: FlushRequest) -> bool:
+        self.requests.append(request)
+        self.due = time() + ATTENTION
+        return self._wake()
+
+    def _result(self, request: FlushRequest) -> FlushResult:
+        from agent_tracking.stats import FlushResult
+
+        dispatcher = self._dispatcher
+        if dispatcher is not None:
+            return dispatcher.result(request)
+        return FlushResult(waiting={"intake": len(self.entries)} if self.entries else {})
+
+    def _shutdown_seconds(self) -> float:
+        from agent_tracking.settings import read_settings
+
+        return read_settings(self.environ)[0].shutdown_timeout
+
+    def drain_at_exit(self) -> None:
+        """Deliver what waits within the deadline of a normal exit; called by ``atexit`` and its like."""
+        if self._nothing_to_do() or CLOSED in self.special or self._exit_deadline is not None:
+            return
+        self._exit_deadline = deadline = monotonic() + self._shutdown_seconds()
+        if self._dispatcher is not None:
+            self._dispatcher.drain_until(deadline)
+        request = self._settle(deadline)
+        self.due = 0.0
+        dispatcher = self._dispatcher
+        if dispatcher is None:
+            return
+        if not request.settled():
+            self.special.add(CLOSED)
+            dispatcher.give_up()
+        dispatcher.fall_silent()
+
+    def register_provider(self, provider: object, *, name: str | None = None) -> ProviderRecord:
+        """Add a provider at run time; it gets everything that is tracked from now on.
+
+        Args:
+            provider: an instance, a module or any object with a ``track`` hook, or a subclass of
+                ``Provider``, which is made with the values of its variables.
+            name: its name, where ``provider.name`` is not to be used.
+
+        Raises:
+            ProviderSpecError: a hook is missing or does not match, or the name is taken; it names the
+                provider, the hook and both signatures.
+            ConfigurationError: a variable of the class is missing or wrong.
+
+        Example::
+
+            class Printer:
+                name = "printer"
+                def track(self, event):
+                    print(event.name, event.properties)
+
+            register_provider(Printer())
+        """
+        if CLOSED in self.special:
+            self.special.discard(CLOSED)
+            self._final = None
+            self.due = 0.0
+        return self.dispatcher().register(provider, name)
+
+    def unregister_provider(self, name: str) -> bool:
+        """Remove a provider; what it has not delivered is dropped and counted. False if there is none."""
+        return self.dispatcher().unregister(name)
+
+    def providers(self) -> tuple[ProviderRecord, ...]:
+        """Return what every installed or registered provider is: its state, the reason, the fix.
+
+        Finds and loads the installed ones if that has not happened yet. Starts no thread.
+        """
+        return self.dispatcher().records()
+
+    def stats(self) -> Stats:
+        """Return the counters of this moment, in all and by provider."""
+        if self._final is not None and self._dispatcher is None:
+            from msgspec.structs import replace
+
+            return replace(self._final, dropped={**self._final.dropped, **self.losses()})
+        return self.dispatcher().stats()
+
+    def after_fork(self) -> object:
+        """Begin empty in a forked child; return what was inherited, to be kept and never touched."""
+        inherited = (self._dispatcher, self.entries, self._thread, self.requests)
+        closed = CLOSED in self.special
+        self._reset()
+        if closed:
+            self.special.add(CLOSED)
+        return inherited
+
+    def __repr__(self) -> str:
+        return f"<Tracker {len(self.entries)} records in the intake>"
+
+
+def _seconds(timeout: float | None) -> float:
+    return FLUSH_SECONDS if timeout is None else max(0.0, timeout)
+
+
+def _tell(loop: AbstractEventLoop, done: AsyncioEvent) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(done.set)
