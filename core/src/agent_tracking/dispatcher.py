@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from agent_tracking import forks
@@ -204,9 +203,10 @@ class Dispatcher:
         with forks.BOOT:
             self._registry.discover()
 
-    def owns(self, thread: Thread) -> bool:
-        """Return whether ``thread`` is one of the lanes'."""
-        return any(lane.thread is thread for lane in self._registry.lanes.values())
+    def owns(self, ident: int) -> bool:
+        """Return whether the thread with this ``threading.get_ident()`` is one of the lanes'."""
+        threads = [lane.thread for lane in self._registry.lanes.values()]
+        return any(thread is not None and thread.ident == ident for thread in threads)
 
     def records(self) -> tuple[ProviderRecord, ...]:
         """Return every provider's record."""

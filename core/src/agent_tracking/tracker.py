@@ -5,12 +5,12 @@ Everything after the intake is :mod:`agent_tracking.dispatcher`, imported on a t
 
 from __future__ import annotations
 
+import _thread
 import os
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from threading import Thread, current_thread
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,7 @@ class Tracker(Intake):
         self.bell = Bell()
         self.requests: deque[FlushRequest] = deque()
         self._dispatcher: Dispatcher | None = None
-        self._thread: Thread | None = None
+        self._serving: _Serving | None = None
         self._start_lock = allocate_lock()
         self._exit_deadline: float | None = None
         self._final: Stats | None = None
@@ -94,15 +94,16 @@ class Tracker(Intake):
 
     def _wake(self) -> bool:
         """Ring for the dispatcher, whose thread is started when there is none; false if it cannot be."""
-        thread = self._thread
-        if thread is None or not thread.is_alive():
+        if not self._alive():
             if not self._start_lock.acquire(blocking=False):
                 return True  # another thread, or the code that this signal handler interrupted, is at it
             try:
                 exits.arm()
-                thread = Thread(target=self._dispatch, name="agent_tracking", daemon=True)
-                thread.start()
-                self._thread = thread
+                serving = _Serving()
+                # threading.Thread.start() waits until the new thread runs, which takes the caller longer
+                # than all the rest of its first call.
+                _thread.start_new_thread(self._dispatch, (serving,))
+                self._serving = serving
             except RuntimeError:  # can't start new thread: out of resources, or the interpreter ends
                 return False
             finally:
@@ -110,8 +111,12 @@ class Tracker(Intake):
         self.bell.ring()
         return True
 
-    def _dispatch(self) -> None:
-        self.dispatcher().run()
+    def _dispatch(self, serving: _Serving) -> None:
+        serving.ident = get_ident()
+        try:
+            self.dispatcher().run()
+        finally:
+            serving.alive = False
 
     def dispatcher(self) -> Dispatcher:
         """Return the background half, made at the first call (which imports it: not for callers)."""
@@ -171,7 +176,7 @@ class Tracker(Intake):
         if dispatcher is not None:
             dispatcher.drain_until(deadline)
         request = self._settle(deadline)
-        dispatcher, self._dispatcher, self._thread = self._dispatcher, None, None
+        dispatcher, self._dispatcher, self._serving = self._dispatcher, None, None
         if dispatcher is None:
             return self._result(request)
         dispatcher.close()
@@ -183,7 +188,7 @@ class Tracker(Intake):
         request = FlushRequest()
         if not self._nothing_to_do() and self._request(request) and not self._own_thread():
             request.wait(deadline - monotonic())
-        elif self._thread is None and self.entries:
+        elif not self._alive() and self.entries:
             self.dispatcher().run_here(request, deadline)
         return request
 
@@ -191,12 +196,12 @@ class Tracker(Intake):
         return self._dispatcher is None and not self.entries and not self.overflowed and not self._alive()
 
     def _alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return self._serving is not None and self._serving.alive
 
     def _own_thread(self) -> bool:
-        dispatcher = self._dispatcher
-        return current_thread() is self._thread or (
-            dispatcher is not None and dispatcher.owns(current_thread())
+        dispatcher, serving, ident = self._dispatcher, self._serving, get_ident()
+        return (serving is not None and serving.ident == ident) or (
+            dispatcher is not None and dispatcher.owns(ident)
         )
 
     def _request(self, request: FlushRequest) -> bool:
@@ -283,7 +288,7 @@ class Tracker(Intake):
 
     def after_fork(self) -> object:
         """Begin empty in a forked child; return what was inherited, to be kept and never touched."""
-        inherited = (self._dispatcher, self.entries, self._thread, self.requests)
+        inherited = (self._dispatcher, self.entries, self.requests)
         closed = CLOSED in self.special
         self._reset()
         if closed:
@@ -292,6 +297,16 @@ class Tracker(Intake):
 
     def __repr__(self) -> str:
         return f"<Tracker {len(self.entries)} records in the intake>"
+
+
+class _Serving:
+    """The dispatcher's thread."""
+
+    __slots__ = ("alive", "ident")
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.ident = 0
 
 
 def _seconds(timeout: float | None) -> float:
