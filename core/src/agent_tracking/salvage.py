@@ -78,6 +78,9 @@ class _Walk:
 
     def field(self, value: object) -> object:
         """Return a name, an id or a time: a scalar, or ``None``."""
+        if not any(base in _FIELDS for base in type.mro(type(value))):
+            self.changed = True
+            return None
         cleaned = self.value(value, 1)
         if type(cleaned) is str and len(cleaned) > _ID_TEXT:
             self.changed = True
@@ -106,7 +109,7 @@ class _Walk:
         return f"<{type.__getattribute__(type(value), '__name__')[:100]}>"
 
     def text(self, value: object, _depth: int) -> str:
-        plain = str.__str__(value)  # type: ignore[arg-type]
+        plain = str.__str__(value)
         limit = max(0, min(_TEXT, self.text_room))
         if len(plain) > limit:
             plain = plain[:limit] + MARK
@@ -123,10 +126,9 @@ class _Walk:
 
     def integer(self, value: object, depth: int) -> int | str:
         plain = int.__int__(value)  # type: ignore[arg-type]
-        bits = plain.bit_length()
-        if bits < 64:
+        if -(2**63) <= plain < 2**64:
             return plain
-        return str(plain) if bits <= _INT_BITS else self.unknown(value, depth)
+        return str(plain) if plain.bit_length() <= _INT_BITS else self.unknown(value, depth)
 
     def number(self, value: object, _depth: int) -> float | None:
         plain = float.__float__(value)  # type: ignore[arg-type]
@@ -218,6 +220,8 @@ _BY_TYPE: dict[type, _Convert] = {
     timedelta: lambda _walk, value, _depth: timedelta.total_seconds(value),
     UUID: lambda _walk, value, _depth: UUID.__str__(value),
 }
+#: What a name, an id or a time may be made of.
+_FIELDS = frozenset({str, int, float, UUID, datetime, Enum, type(None)})
 #: Subclasses of these are read through the base class's own methods, in this order.
 _BASES: tuple[tuple[type, _Convert], ...] = (
     (Enum, lambda walk, value, depth: walk.value(object.__getattribute__(value, "_value_"), depth)),
@@ -252,8 +256,13 @@ def _for_base(kind: type) -> _Convert | None:
 
 def _fields_of(kind: type, value: object) -> dict[str, object] | None:
     """Return the fields of a dataclass, attrs, pydantic or msgspec object, read without its code."""
-    for marker in ("__dataclass_fields__", "__pydantic_fields__", "__struct_fields__", "__attrs_attrs__"):
-        declared = next((vars(base)[marker] for base in type.mro(kind) if marker in vars(base)), None)
+    bases = type.mro(kind)
+    msgspec = sys.modules.get("msgspec")
+    if msgspec is not None and msgspec.Struct in bases:
+        names: list[str] = list(type.__getattribute__(kind, "__struct_fields__"))
+        return {name: _attribute(value, name) for name in names}
+    for marker in ("__dataclass_fields__", "__pydantic_fields__", "__attrs_attrs__"):
+        declared = next((vars(base)[marker] for base in bases if marker in vars(base)), None)
         if declared is not None:
             names = [name if type(name) is str else name.name for name in islice(declared, NODES)]
             return {name: _attribute(value, name) for name in names}
