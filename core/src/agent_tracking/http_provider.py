@@ -22,7 +22,7 @@ compression, counting. A complete provider::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -172,8 +172,8 @@ REFUSED = frozenset({400, 403, 422})
 class HTTPProvider(Provider):
     """A provider that posts batches to a backend; see :mod:`agent_tracking.http_provider`."""
 
-    #: Where records go, in the order in which a batch is sent.
-    endpoints: ClassVar[Sequence[Endpoint]] = (Endpoint(),)
+    #: Where records go, in the order in which a batch is sent; ``configure`` may set it by the values.
+    endpoints: Sequence[Endpoint] = (Endpoint(),)
 
     _outbox: _Outbox | None = None
 

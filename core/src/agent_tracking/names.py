@@ -70,6 +70,8 @@ class IdPrefix:
 def message_uuid(value: str) -> str:
     """Return a message id given by the caller as a UUID: as it is if it is one, else UUIDv5 of the text."""
     try:
-        return str(UUID(value))
+        given = UUID(value)
     except ValueError:
         return str(uuid5(_NAMESPACE, value))
+    # Backends refuse the all-zero UUID as a placeholder.
+    return str(given) if given.int else str(uuid5(_NAMESPACE, value))

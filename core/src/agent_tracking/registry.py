@@ -41,7 +41,8 @@ class Registry:
         self._settings = settings
         self._report = report
         self._settled = settled
-        self._records: dict[str, ProviderRecord] = {}
+        #: By name and distribution: of two distributions with one name each has its record.
+        self._records: dict[tuple[str, str], ProviderRecord] = {}
         self._retired: dict[str, ProviderStats] = {}
         self._discovered = False
         #: The lanes of active providers by name; replaced as a whole, so it may be read at any time.
@@ -76,7 +77,7 @@ class Registry:
         for record in stay:
             self._note(record)
         for candidate in go:
-            if candidate.name in self._records:
+            if candidate.name in self.lanes:
                 self._note(
                     candidate.record(
                         ProviderState.DISABLED, "a provider of this name was registered at run time"
@@ -87,10 +88,7 @@ class Registry:
 
     def _note(self, record: ProviderRecord) -> None:
         """Keep a record; say so when something is wrong with it."""
-        key = record.name
-        if key in self._records and self._records[key].distribution != record.distribution:
-            key = f"{record.name} ({record.distribution})"
-        self._records[key] = record
+        self._records[record.name, record.distribution] = record
         if record.state not in {ProviderState.ACTIVE, ProviderState.INACTIVE, ProviderState.DISABLED}:
             advice = f": {record.fix}" if record.fix else ""
             self._report.warn(record.name, record.reason, f"{record.state}: {record.reason}{advice}", 0)
@@ -168,13 +166,13 @@ class Registry:
         if name not in self.lanes:
             self._add_registered(name, provider)
             self._tracker.registered[name] = provider
-        return self._records[name]
+        return self._records[name, ""]
 
     def _add_registered(self, name: str, provider: object) -> None:
         lane = self._lane(name, provider)
         kind = type(provider)
         self._retired.pop(name, None)
-        self._records[name] = ProviderRecord(
+        self._records[name, ""] = ProviderRecord(
             name=name,
             state=ProviderState.ACTIVE,
             reason="registered at run time",
@@ -191,9 +189,14 @@ class Registry:
             return False
         lane.close("unregistered")
         self._retire(name, lane)
-        self._records.pop(name, None)
+        self._forget(name)
         self._settled()
         return True
+
+    def _forget(self, name: str) -> None:
+        for key, record in list(self._records.items()):
+            if key[0] == name and record.state is ProviderState.ACTIVE:
+                del self._records[key]
 
     def _retire(self, name: str, lane: Lane) -> None:
         self._retired[name] = lane.counters.snapshot()
@@ -206,12 +209,14 @@ class Registry:
             return
         self._retire(name, lane)
         self._tracker.registered.pop(name, None)
-        self._records[name] = replace(
-            self._records[name],
-            state=ProviderState.FAILED,
-            reason=f"stopped: {reason}",
-            fix="correct its variables, then restart or register_provider() anew",
-        )
+        for key, record in list(self._records.items()):
+            if key[0] == name and record.state is ProviderState.ACTIVE:
+                self._records[key] = replace(
+                    record,
+                    state=ProviderState.FAILED,
+                    reason=f"stopped: {reason}",
+                    fix="correct its variables, then restart or register_provider() anew",
+                )
 
     def _lane(self, name: str, provider: object) -> Lane:
         settings = self._settings

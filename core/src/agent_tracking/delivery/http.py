@@ -55,7 +55,11 @@ class HTTPSender:
             httpx.TransportError, OSError: no answer.
         """
         url, transport = self._route(request.url)
-        headers = {"accept-encoding": "identity", **request.headers}
+        # As bytes: httpx encodes text as ASCII, and an Authorization given by an operator may be Latin-1.
+        headers = [
+            (name.encode("ascii"), value.encode("latin-1"))
+            for name, value in {"accept-encoding": "identity", **request.headers}.items()
+        ]
         outgoing = httpx.Request(
             request.method,
             url,
