@@ -102,9 +102,10 @@ class Tracker(Intake):
                 serving = _Serving()
                 # threading.Thread.start() waits until the new thread runs, which takes the caller longer
                 # than all the rest of its first call.
-                _thread.start_new_thread(self._dispatch, (serving,))
                 self._serving = serving
+                _thread.start_new_thread(self._dispatch, (serving,))
             except RuntimeError:  # can't start new thread: out of resources, or the interpreter ends
+                self._serving = None
                 return False
             finally:
                 self._start_lock.release()

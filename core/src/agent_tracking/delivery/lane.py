@@ -144,9 +144,9 @@ class Lane:
     def start(self) -> None:
         """Start the thread, unless it runs or has ended; ``RuntimeError`` when no thread can be started."""
         if not self._closing and (self.thread is None or not self.thread.is_alive()):
-            thread = Thread(target=self._run, name=f"agent_tracking.{self.name}", daemon=True)
-            thread.start()
-            self.thread = thread
+            # Known before it runs: a flush() from its first hook call must find out that it is a lane's.
+            self.thread = Thread(target=self._run, name=f"agent_tracking.{self.name}", daemon=True)
+            self.thread.start()
 
     def enforce(self, now: float) -> None:
         """End a request that is over its deadline."""

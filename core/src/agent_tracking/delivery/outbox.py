@@ -245,6 +245,8 @@ class Outbox:
                 stop = self._apply(verdict.rest, group, others, work)
         else:
             self._drop(verdict.reason, named)
+            if named:  # a backend that names one culprit a time makes progress: this was no failed try
+                group.tries, group.first = 0, None
             if others:
                 stop = self._apply(verdict.rest, group, others, work)
         return stop
@@ -258,7 +260,7 @@ class Outbox:
         if not items:
             return
         part = group.part(items)
-        if self._policy.over(part.tries, self._clock() - (part.first or 0.0)):
+        if self._policy.over(part.tries, self._clock() - (part.first or self._clock())):
             self._drop("gave-up", items)
             return
         backoff = self._policy.delay(part.tries)

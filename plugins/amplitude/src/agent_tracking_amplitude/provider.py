@@ -68,7 +68,7 @@ class AmplitudeProvider(HTTPProvider):
             help="httpapi, or batch for bursts of one user or device",
         ),
     )
-    endpoints: ClassVar[Sequence[Endpoint]] = (_ENDPOINTS["httpapi"],)
+    endpoints: Sequence[Endpoint] = (_ENDPOINTS["httpapi"],)
 
     def configure(self) -> None:
         """Check the host and the endpoint, and prepare what all requests have in common."""

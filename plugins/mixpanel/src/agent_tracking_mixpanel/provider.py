@@ -63,7 +63,7 @@ class MixpanelProvider(HTTPProvider):
     )
     # The prose says 2,000 records and 10 MB a request, the documented 413 says 2,097,152 bytes; 1 MB a
     # record. Profiles come first: events after an identity find the user known. /engage takes no gzip.
-    endpoints: ClassVar[Sequence[Endpoint]] = (
+    endpoints: Sequence[Endpoint] = (
         Endpoint("engage", records=2000, record_bytes=1_000_000, body_bytes=1_990_000),
         Endpoint("import", records=2000, record_bytes=1_000_000, body_bytes=1_990_000, gzip=True),
     )

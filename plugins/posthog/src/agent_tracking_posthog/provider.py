@@ -70,7 +70,7 @@ class PostHogProvider(HTTPProvider):
     )
     # The server takes 20 MB and any number of events; an event over 1 MB it throws away. These are
     # what the vendor's own SDK keeps to: 900 KiB an event, 5 MiB a body.
-    endpoints: ClassVar[Sequence[Endpoint]] = (
+    endpoints: Sequence[Endpoint] = (
         Endpoint("batch", records=500, record_bytes=900 * 1024, body_bytes=5 * 1024 * 1024, gzip=True),
     )
 
