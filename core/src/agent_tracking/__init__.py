@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     )
     from agent_tracking.provider import EnvVar, Provider
     from agent_tracking.records import ProviderRecord, ProviderState
-    from agent_tracking.stats import FlushResult, Stats
+    from agent_tracking.counters import FlushResult, Stats
 
 __all__ = [
     # for applications
@@ -105,8 +105,8 @@ _LAZY = {
     "Identity": "events",
     "ProviderRecord": "records",
     "ProviderState": "records",
-    "FlushResult": "stats",
-    "Stats": "stats",
+    "FlushResult": "counters",
+    "Stats": "counters",
     "Provider": "provider",
     "EnvVar": "provider",
     "hookimpl": "hookspecs",

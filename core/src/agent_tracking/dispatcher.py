@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agent_tracking import forks
@@ -20,7 +21,7 @@ from agent_tracking.prepare import prepare
 from agent_tracking.registry import Registry
 from agent_tracking.settings import read_settings
 from agent_tracking.sources.protocol import weight
-from agent_tracking.stats import FlushResult, Stats
+from agent_tracking.counters import FlushResult, Stats
 
 if TYPE_CHECKING:
     from agent_tracking.records import ProviderRecord
@@ -57,7 +58,7 @@ class Dispatcher:
         self._salvaged = 0
         self._dropped: Counter[str] = Counter()
         self._flushed = _Totals()
-        self._draining_until: float | None = None
+        self._draining_until = tracker.exit_deadline
         self._closing = False
 
     # Its own thread.
@@ -78,7 +79,7 @@ class Dispatcher:
         if not busy:
             tracker.due = 0.0  # from now on a caller has to ring; one that came just before is seen here
             busy = bool(tracker.entries or tracker.requests)
-        if busy:
+        if busy and tracker.exit_left is None:
             tracker.due = time.time() + _AHEAD
         tracker.bell.wait(GAP if busy else None)
 
@@ -107,7 +108,15 @@ class Dispatcher:
         try:
             lane.start()
         except RuntimeError:  # no thread can be started; tried again at the next look
-            self.report.warn(lane.name, "thread", "no thread can be started for it now", 0)
+            if self._requests or self._draining_until is not None:  # somebody waits: at the end, for ever
+                self._deliver_here(lane)
+            else:
+                self.report.warn(lane.name, "thread", "no thread can be started for it now", 0)
+
+    def _deliver_here(self, lane: Lane) -> None:
+        deadline = self._draining_until
+        while lane.due() and not lane.ended and (deadline is None or time.monotonic() < deadline):
+            lane.deliver()
 
     def _take_requests(self) -> list[FlushRequest]:
         requests = []
@@ -249,9 +258,12 @@ class Dispatcher:
     def give_up(self) -> None:
         """Drop what is left, count it, say so once."""
         left = {lane.name: lane.close("shutdown") for lane in self._registry.lanes.values()}
-        behind = {name: count for name, count in left.items() if count}
-        if behind:
-            text = ", ".join(f"{name}: {count}" for name, count in behind.items())
+        self.say_behind({**left, "no provider yet": len(self._tracker.entries)})
+
+    def say_behind(self, waiting: Mapping[str, int]) -> None:
+        """Log what was not delivered in the time for shutting down, by provider."""
+        text = ", ".join(f"{name}: {count}" for name, count in waiting.items() if count)
+        if text:
             self.report.warn("", "shutdown", f"the time for shutting down was over; not delivered: {text}", 0)
 
     def fall_silent(self) -> None:

@@ -18,7 +18,7 @@ from agent_tracking.http_provider import HTTPProvider
 from agent_tracking.provider import Provider
 from agent_tracking.records import ProviderRecord, ProviderState
 from agent_tracking.sources.memory import MemorySource
-from agent_tracking.stats import ProviderStats
+from agent_tracking.counters import ProviderStats
 
 if TYPE_CHECKING:
     from agent_tracking.logs import Reporter

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from agent_tracking.dispatcher import Dispatcher
     from agent_tracking.events import Record
     from agent_tracking.records import ProviderRecord
-    from agent_tracking.stats import FlushResult, Stats
+    from agent_tracking.counters import FlushResult, Stats
 
 __all__ = ["FLUSH_SECONDS", "Processor", "Tracker"]
 
+#: Member of ``special``: this process may be forked without Python being told.
+HIDDEN_FORKS = "hidden-forks"
 #: What ``flush()`` waits at most when no timeout is given, in seconds.
 FLUSH_SECONDS = 30.0
 #: Changes a record (returns another one) or drops it (returns ``None``), on the dispatcher's thread.
@@ -79,18 +81,29 @@ class Tracker(Intake):
         self._dispatcher: Dispatcher | None = None
         self._serving: _Serving | None = None
         self._start_lock = allocate_lock()
-        self._exit_deadline: float | None = None
+        #: Seconds that the end of the process may still take; ``None`` while it goes on.
+        self.exit_left: float | None = None
+        #: Until when whoever ends the process waits (``time.monotonic``), once somebody does.
+        self.exit_deadline: float | None = None
+        self._server_ended: float | None = None
         self._final: Stats | None = None
         if (self.environ.get("AGENT_TRACKINGSTRICT") or "").strip():
             self.special.add(STRICT)
+        if forks.hidden():
+            self.special.add(HIDDEN_FORKS)
 
     def attend(self, now: float) -> None:
         """Ring for the dispatcher; see :meth:`agent_tracking.intake.Intake.attend`."""
-        self.due = now + ATTENTION
-        self._wake()
-        if self._exit_deadline is not None:
-            self._settle(self._exit_deadline)
-            self.due = 0.0
+        if self.exit_left is None:
+            self.due = now + ATTENTION
+            self._wake()
+        else:
+            self.drain_at_exit()
+
+    def _refused(self, name: object, data: object, user_id: object = "") -> bool:
+        if HIDDEN_FORKS in self.special:
+            forks.check()
+        return super()._refused(name, data, user_id)
 
     def _wake(self) -> bool:
         """Ring for the dispatcher, whose thread is started when there is none; false if it cannot be."""
@@ -186,6 +199,8 @@ class Tracker(Intake):
 
     def _settle(self, deadline: float) -> FlushRequest:
         """Wait until all is settled, at most until ``deadline`` (``time.monotonic``)."""
+        if HIDDEN_FORKS in self.special:
+            forks.check()
         request = FlushRequest()
         if not self._nothing_to_do() and self._request(request) and not self._own_thread():
             request.wait(deadline - monotonic())
@@ -207,11 +222,12 @@ class Tracker(Intake):
 
     def _request(self, request: FlushRequest) -> bool:
         self.requests.append(request)
-        self.due = time() + ATTENTION
+        if self.exit_left is None:
+            self.due = time() + ATTENTION
         return self._wake()
 
     def _result(self, request: FlushRequest) -> FlushResult:
-        from agent_tracking.stats import FlushResult
+        from agent_tracking.counters import FlushResult
 
         dispatcher = self._dispatcher
         if dispatcher is not None:
@@ -224,14 +240,25 @@ class Tracker(Intake):
         return read_settings(self.environ)[0].shutdown_timeout
 
     def drain_at_exit(self) -> None:
-        """Deliver what waits within the deadline of a normal exit; called by ``atexit`` and its like."""
-        if self._nothing_to_do() or CLOSED in self.special or self._exit_deadline is not None:
+        """Deliver what waits within the deadline of a normal exit; called by ``atexit`` and its like.
+
+        From then on ``track()`` delivers before it returns, within what is left of that time: it may be
+        an ``atexit`` handler that was registered before this package was imported.
+        """
+        if CLOSED in self.special:
             return
-        self._exit_deadline = deadline = monotonic() + self._shutdown_seconds()
+        if self._own_thread():  # a hook or a processor tracks: whoever waits for it waits for that, too
+            self._wake()
+            return
+        left = self.exit_seconds() if self.exit_left is None else self.exit_left
+        deadline = monotonic() + left
+        self.exit_left, self.exit_deadline, self.due = left, deadline, 0.0
+        if self._nothing_to_do():
+            return
         if self._dispatcher is not None:
             self._dispatcher.drain_until(deadline)
         request = self._settle(deadline)
-        self.due = 0.0
+        self.exit_left = min(left, max(0.0, deadline - monotonic()))
         dispatcher = self._dispatcher
         if dispatcher is None:
             return
@@ -239,6 +266,31 @@ class Tracker(Intake):
             self.special.add(CLOSED)
             dispatcher.give_up()
         dispatcher.fall_silent()
+
+    def exit_seconds(self) -> float:
+        """Return how long the end may take: less when a server that shut down has just waited in vain."""
+        seconds, began = self._shutdown_seconds(), self._server_ended
+        spent = 0.0 if began is None else monotonic() - began
+        return seconds if spent > 2 * seconds else max(0.0, seconds - spent)
+
+    async def adrain(self) -> FlushResult:
+        """Deliver what waits because a server shuts down, within the deadline of a normal exit.
+
+        The tracker goes on: more may be tracked until the process ends. What that end has to wait for
+        again gets no second deadline.
+        """
+        began = monotonic()
+        result = await self.aflush(self._shutdown_seconds())
+        if result.waiting:
+            self._server_ended = began
+            if self._dispatcher is not None:
+                self._dispatcher.say_behind(result.waiting)
+        return result
+
+    def hurry(self) -> None:
+        """Begin to deliver what waits, and wait for nothing: somebody else ends the process, perhaps soon."""
+        if not self._nothing_to_do():
+            self._request(FlushRequest())
 
     def register_provider(self, provider: object, *, name: str | None = None) -> ProviderRecord:
         """Add a provider at run time; it gets everything that is tracked from now on.

@@ -1,0 +1,70 @@
+"""For tests: a local stand-in for analytics backends that keeps a ledger and misbehaves on command.
+
+>>> from agent_tracking.testing import Fault, Sink
+>>> with Sink() as sink:
+...     sink.fail("posthog", Fault.status(503, times=2))
+...     environ = sink.environ("posthog")
+>>> sorted(environ)
+['POSTHOG_API_KEY', 'POSTHOG_HOST']
+
+:class:`Sink` runs in threads of this process, :class:`SinkProcess` (or
+``python -m agent_tracking.testing.sink``) in a process of its own. See :mod:`agent_tracking.testing.sink`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_tracking.testing.backends import Answer, Backend, Incoming, Reading
+    from agent_tracking.testing.elsewhere import refused_url, unresolvable_url
+    from agent_tracking.testing.faults import Fault
+    from agent_tracking.testing.ledger import Count, Ledger, Received, Totals
+    from agent_tracking.testing.process import SinkProcess
+    from agent_tracking.testing.sink import Sink, tls_sink
+
+__all__ = [
+    "Answer",
+    "Backend",
+    "Count",
+    "Fault",
+    "Incoming",
+    "Ledger",
+    "Reading",
+    "Received",
+    "Sink",
+    "SinkProcess",
+    "Totals",
+    "refused_url",
+    "tls_sink",
+    "unresolvable_url",
+]
+
+#: Looked up at first use: ``python -m agent_tracking.testing.sink`` must find its module unloaded.
+_HOMES = {
+    "Answer": "backends",
+    "Backend": "backends",
+    "Count": "ledger",
+    "Fault": "faults",
+    "Incoming": "backends",
+    "Ledger": "ledger",
+    "Reading": "backends",
+    "Received": "ledger",
+    "Sink": "sink",
+    "SinkProcess": "process",
+    "Totals": "ledger",
+    "refused_url": "elsewhere",
+    "tls_sink": "sink",
+    "unresolvable_url": "elsewhere",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
