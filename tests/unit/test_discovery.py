@@ -38,7 +38,9 @@ def site(tmp_path, monkeypatch):
         lines = [f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}"]
         lines += [f"Requires-Dist: {requirement}" for requirement in requires]
         (info / "METADATA").write_text("\n".join(lines) + "\n")
-        (info / "entry_points.txt").write_text(f"[agent_tracking.providers]\n{entry} = {module}:{attribute}\n")
+        (info / "entry_points.txt").write_text(
+            f"[agent_tracking.providers]\n{entry} = {module}:{attribute}\n"
+        )
         return module
 
     install.path = tmp_path
@@ -93,7 +95,9 @@ def test_a_required_variable_that_is_unset_or_blank_makes_it_inactive_and_is_nam
         ("x = 1", "AttributeError"),
     ],
 )
-def test_an_entry_point_that_cannot_be_imported_is_a_failed_row_and_hurts_no_other(site, caplog, body, reason):
+def test_an_entry_point_that_cannot_be_imported_is_a_failed_row_and_hurts_no_other(
+    site, caplog, body, reason
+):
     site("bad", body)
     site("good", provider("good"))
     records = rows({"ACME_KEY": "k"})
@@ -105,7 +109,9 @@ def test_an_entry_point_that_cannot_be_imported_is_a_failed_row_and_hurts_no_oth
 
 
 def test_a_constructor_that_raises_is_a_failed_row_without_the_text_of_the_error(site):
-    body = provider("bad") + "\n    def configure(self):\n        raise RuntimeError(self.values['ACME_KEY'])\n"
+    body = (
+        provider("bad") + "\n    def configure(self):\n        raise RuntimeError(self.values['ACME_KEY'])\n"
+    )
     site("bad", body)
     record = rows({"ACME_KEY": "canary"})["bad"]
     assert record.state is ProviderState.FAILED
@@ -153,7 +159,9 @@ def test_a_conflict_ends_when_one_of_the_two_is_switched_off(site):
     site("twice", provider("twice"), dist="acme-a")
     site("twice", "raise AssertionError('imported')", dist="acme-b")
     environ = {"ACME_KEY": "k", "AGENT_TRACKING_DISABLED_PROVIDERS": "acme_B"}
-    records = {r.distribution: r.state for r in Tracker(environ=environ).providers() if "acme" in r.distribution}
+    records = {
+        r.distribution: r.state for r in Tracker(environ=environ).providers() if "acme" in r.distribution
+    }
     assert records == {"acme-a": ProviderState.ACTIVE, "acme-b": ProviderState.DISABLED}
 
 
@@ -161,7 +169,9 @@ def test_the_same_package_twice_on_the_path_counts_once(site, tmp_path_factory, 
     site("one", provider("one"))
     other = tmp_path_factory.mktemp("again")
     (other / "acme_one-0.9.egg-info").mkdir()
-    (other / "acme_one-0.9.egg-info" / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: acme_one\nVersion: 0.9\n")
+    (other / "acme_one-0.9.egg-info" / "PKG-INFO").write_text(
+        "Metadata-Version: 2.1\nName: acme_one\nVersion: 0.9\n"
+    )
     (other / "acme_one-0.9.egg-info" / "entry_points.txt").write_text(
         "[agent_tracking.providers]\none = module_acme_one:P\n"
     )

@@ -72,7 +72,9 @@ def test_an_unknown_argument_is_an_error_that_names_both_signatures(tracker):
         def track(self, event, colour):
             pass
 
-    with pytest.raises(ProviderSpecError, match=r"'wrong'.*track\(event, colour\).*colour.*track\(self, event\)"):
+    with pytest.raises(
+        ProviderSpecError, match=r"'wrong'.*track\(event, colour\).*colour.*track\(self, event\)"
+    ):
         tracker.register_provider(Wrong())
 
 

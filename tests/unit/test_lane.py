@@ -10,7 +10,6 @@ from agent_tracking.sources.memory import MemorySource
 from agent_tracking.sources.protocol import RECORD_OVERHEAD, weight
 
 
-
 def event(name="e", size=2):
     return TrackingEvent(name=name, message_id=name, time=0.0, properties_json=b"x" * size)
 
@@ -28,7 +27,9 @@ def tracker():
     trackers = []
 
     def make(**environ):
-        tracker = Tracker(environ={f"AGENT_TRACKING_{k.upper()}": v for k, v in environ.items()}, discover=False)
+        tracker = Tracker(
+            environ={f"AGENT_TRACKING_{k.upper()}": v for k, v in environ.items()}, discover=False
+        )
         trackers.append(tracker)
         return tracker
 
@@ -132,7 +133,9 @@ def test_nothing_to_send_means_no_flush_hook_call(tracker):
     assert provider.batches == []
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), KeyboardInterrupt(), RecursionError(), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), SystemExit(1), KeyboardInterrupt(), RecursionError(), MemoryError()]
+)
 def test_a_hook_that_raises_costs_its_own_record_and_nobody_elses(tracker, caplog, error):
     tracker = tracker()
     good = Buffered()

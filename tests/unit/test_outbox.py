@@ -19,8 +19,6 @@ from agent_tracking import (
     Response,
     Retry,
     RetryLater,
-    Split,
-    Stop,
     TrackingEvent,
 )
 from agent_tracking.delivery.backoff import RETRY_AFTER_LIMIT, RetryPolicy, retry_after
@@ -217,7 +215,7 @@ def test_a_server_that_names_one_record_each_round_ends():
     def verdict(response, batch):
         return Drop((0,), rest=Retry(after=0)) if len(batch) > 1 else Delivered()
 
-    backend, error, pauses, _ = send(lambda numbers: 400, count=100, verdict=verdict)
+    backend, error, _, _ = send(lambda numbers: 400, count=100, verdict=verdict)
     assert error.counts == {"rejected": 99}
     assert len(backend.bodies) == 100
 
@@ -232,9 +230,7 @@ def test_an_interrupted_pause_hands_back_what_is_left():
     answers = iter([200, 503])
     provider = Provider({})
     provider.endpoints = (Endpoint("only", records=4, record_bytes=100),)
-    _, error, _, _ = send(
-        lambda numbers: next(answers), count=8, provider=provider, pause=lambda _: False
-    )
+    _, error, _, _ = send(lambda numbers: next(answers), count=8, provider=provider, pause=lambda _: False)
     assert [record.name for record in error.records] == ["4", "5", "6", "7"]
     assert not isinstance(error, Stopped)
 

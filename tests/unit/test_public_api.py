@@ -42,7 +42,16 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_public_functions_say_what_they_do():
-    for name in ("track", "identify", "flush", "aflush", "shutdown", "register_provider", "providers", "stats"):
+    for name in (
+        "track",
+        "identify",
+        "flush",
+        "aflush",
+        "shutdown",
+        "register_provider",
+        "providers",
+        "stats",
+    ):
         assert getattr(agent_tracking, name).__doc__
 
 

@@ -39,7 +39,13 @@ def seen(tracker):
 
 @pytest.mark.parametrize(
     ("given", "name"),
-    [("order paid", "order paid"), ("  x \n", "x"), ("n" * 500, "n" * 200), ("a\nb", "a\nb"), ("é\ud800", "é�")],
+    [
+        ("order paid", "order paid"),
+        ("  x \n", "x"),
+        ("n" * 500, "n" * 200),
+        ("a\nb", "a\nb"),
+        ("é\ud800", "é�"),
+    ],
 )
 def test_event_names_are_stripped_and_cut_at_200_characters(tracker, given, name):
     tracker.track(given)
@@ -54,14 +60,18 @@ def test_an_event_without_a_usable_name_is_dropped_and_counted(tracker, given):
     assert tracker.stats().dropped == {"bad-name": 1}
 
 
-@pytest.mark.parametrize("placeholder", [*sorted(PLACEHOLDERS), " Anonymous ", "NULL", 0, -1, None, 1.5, [], True])
+@pytest.mark.parametrize(
+    "placeholder", [*sorted(PLACEHOLDERS), " Anonymous ", "NULL", 0, -1, None, 1.5, [], True]
+)
 def test_placeholder_ids_count_as_no_id(tracker, placeholder):
     tracker.track("event", user_id=placeholder, anonymous_id=placeholder, session_id=placeholder)
     (event,) = seen(tracker)
     assert (event.user_id, event.anonymous_id, event.session_id) == (None, None, None)
 
 
-@pytest.mark.parametrize(("given", "text"), [(42, "42"), (" u-1 ", "u-1"), ("日本", "日本"), (2**70, str(2**70))])
+@pytest.mark.parametrize(
+    ("given", "text"), [(42, "42"), (" u-1 ", "u-1"), ("日本", "日本"), (2**70, str(2**70))]
+)
 def test_ids_are_text(tracker, given, text):
     tracker.track("event", user_id=given)
     assert seen(tracker)[0].user_id == text
@@ -115,7 +125,9 @@ def test_message_ids_are_distinct_uuids(tracker):
         tracker.track("event")
     ids = [event.message_id for event in seen(tracker)]
     assert len(set(ids)) == 100
-    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", i) for i in ids)
+    assert all(
+        re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", i) for i in ids
+    )
     assert IdPrefix().uuid(1) != IdPrefix().uuid(1)
 
 

@@ -73,7 +73,7 @@ class Table(dict):
 
 class Colour(enum.Enum):
     RED = "red"
-    MANY = [1, 2]  # noqa: RUF012
+    MANY = [1, 2]
 
 
 @dataclasses.dataclass
@@ -320,11 +320,21 @@ def test_any_properties_arrive_as_json_without_double_keys(properties):
     assert len(decoded) <= len(properties)
 
 
-@given(name=json_like, user=json_like, anonymous=json_like, session=json_like, when=json_like, message=json_like)
-def test_any_name_id_and_time_is_taken_or_dropped_but_never_raises(name, user, anonymous, session, when, message):
+@given(
+    name=json_like, user=json_like, anonymous=json_like, session=json_like, when=json_like, message=json_like
+)
+def test_any_name_id_and_time_is_taken_or_dropped_but_never_raises(
+    name, user, anonymous, session, when, message
+):
     before = _shared.stats().tracked
     _shared.track(
-        name, {"a": 1}, user_id=user, anonymous_id=anonymous, session_id=session, timestamp=when, message_id=message
+        name,
+        {"a": 1},
+        user_id=user,
+        anonymous_id=anonymous,
+        session_id=session,
+        timestamp=when,
+        message_id=message,
     )
     _shared.identify(user, {"a": 1}, anonymous_id=anonymous, timestamp=when, message_id=message)
     _shared.flush(10)

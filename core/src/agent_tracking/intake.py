@@ -103,6 +103,7 @@ class Intake:
                 None,
                 OPTIONS,
             )
+            entry += b"\n"  # a copy of its own size: see snapshot
             if len(entry) > ENTRY_BYTES:
                 raise ValueError
         except BaseException as error:  # noqa: BLE001  track() raises for nothing that it is given
@@ -141,6 +142,7 @@ class Intake:
             if not plain(traits):
                 raise TypeError
             entry = dumps((IDENTITY, next(self._numbers), now, None, traits, *others), None, OPTIONS)
+            entry += b"\n"
             if len(entry) > ENTRY_BYTES:
                 raise ValueError
         except BaseException as error:  # noqa: BLE001  identify() raises for nothing that it is given

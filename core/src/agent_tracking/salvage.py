@@ -61,9 +61,9 @@ def salvaged(
     if body is not None and type(body) is not dict:
         body, walk.changed = {}, True
     entry = dumps([*head, body, *fields, walk.changed], None, OPTIONS)
-    if len(entry) <= ENTRY_BYTES:
-        return entry
-    return dumps([*head, {}, *fields, True], None, OPTIONS)
+    if len(entry) >= ENTRY_BYTES:
+        entry = dumps([*head, {}, *fields, True], None, OPTIONS)
+    return entry + b"\n"
 
 
 class _Walk:
