@@ -1,0 +1,49 @@
+"""``agent-tracking`` itself: its help, its version, and what it says without its libraries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlib_metadata import version
+
+
+def test_version_is_the_distributions(cli):
+    assert cli.run("--version").stdout == f"agent-tracking {version('agent-tracking')}\n"
+
+
+def test_help_names_every_command(cli):
+    done = cli.run("--help")
+    assert done.returncode == 0
+    assert "providers" in done.stdout
+    assert "demo" in done.stdout
+
+
+def test_an_unknown_command_is_an_error(cli):
+    done = cli.run("providerz")
+    assert done.returncode == 2
+    assert "providerz" in done.stderr
+
+
+def test_the_script_and_the_module_are_the_same(cli):
+    script = Path(sys.executable).with_name("agent-tracking")
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout == cli.run("--help").stdout
+
+
+@pytest.mark.parametrize("library", ["click", "rich"])
+def test_without_its_libraries_it_says_in_one_line_what_to_install(library):
+    code = f"import sys; sys.modules[{library!r}] = None; from agent_tracking.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'agent-tracking[cli]'" in done.stderr
+
+
+def test_importing_the_package_imports_nothing_of_the_command_line():
+    code = "import sys, agent_tracking; print({'click', 'rich', 'agent_tracking.cli'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
