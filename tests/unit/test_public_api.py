@@ -61,7 +61,7 @@ def test_importing_loads_no_http_no_plugin_system_no_metadata_no_tls_and_starts_
         import sys, threading
         import agent_tracking
         heavy = ("httpx", "httpcore", "pluggy", "ssl", "importlib_metadata", "importlib.metadata", "asyncio",
-                 "msgspec", "logging", "agent_tracking_posthog", "agent_tracking.dispatcher")
+                 "msgspec", "agent_tracking_posthog", "agent_tracking.dispatcher")
         print([name for name in heavy if name in sys.modules], threading.active_count())
         """
     )

@@ -186,6 +186,16 @@ def test_a_thousand_trackers_made_and_shut_down_leave_no_threads():
     assert threading.active_count() <= before
 
 
+def test_a_tracker_that_only_listed_its_providers_is_shut_down_without_any_thread():
+    before = threading.active_count()
+    for _ in range(20):
+        tracker = Tracker(environ={}, discover=False)
+        tracker.providers()
+        assert tracker.shutdown(0)
+        assert tracker._serving is None
+    assert threading.active_count() == before
+
+
 def test_disabled_takes_nothing(make):
     tracker = make(environ={"AGENT_TRACKING_DISABLED": "yes"})
     tracker.providers()

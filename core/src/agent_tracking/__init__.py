@@ -36,6 +36,7 @@ from agent_tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from agent_tracking import hookspecs
+    from agent_tracking.counters import FlushResult, Stats
     from agent_tracking.events import Identity, TrackingEvent
     from agent_tracking.hookspecs import hookimpl
     from agent_tracking.http_provider import (
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     )
     from agent_tracking.provider import EnvVar, Provider
     from agent_tracking.records import ProviderRecord, ProviderState
-    from agent_tracking.counters import FlushResult, Stats
 
 __all__ = [
     # for applications

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from threading import Lock
+from threading import RLock
 
 import msgspec
 
@@ -18,6 +18,7 @@ REASONS = {
     "bad-name": "an event without a name, or whose name is not text",
     "gave-up": "the backend did not take it within the retry window",
     "no-provider": "no provider was active",
+    "other": "the provider gave more reasons than are counted one by one",
     "own-traffic": "tracked while agent_tracking itself was logging or sending",
     "processor": "a processor dropped it",
     "processor-error": "a processor raised, and what it should have removed must not be sent",
@@ -36,7 +37,9 @@ REASONS = {
 class ProviderStats(msgspec.Struct, frozen=True, kw_only=True):
     """One provider's counters; at any moment accepted = delivered + sum of dropped + waiting.
 
-    ``last_success`` and ``last_error_at`` are seconds since 1970, ``None`` if there was none.
+    ``last_success`` and ``last_error_at`` are seconds since 1970, ``None`` if there was none. ``busy`` is
+    for how many seconds the call of its hook, or the request, that runs now has been running; ``None``
+    when none does. One that only grows is a provider that hangs.
     """
 
     accepted: int = 0
@@ -47,6 +50,7 @@ class ProviderStats(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str | None = None
     last_error_at: float | None = None
     last_success: float | None = None
+    busy: float | None = None
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,11 +89,16 @@ class FlushResult(msgspec.Struct, frozen=True, kw_only=True):
         return not self.dropped and not self.waiting
 
 
+#: The most reasons that one provider's drops are counted under: its texts must not fill the memory.
+_MOST_REASONS = 50
+
+
 class LaneCounters:
     """One lane's counters, changed by its own thread and by the dispatcher."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        # One that its holder may take again: a finalizer or a signal handler may ask for the numbers.
+        self._lock = RLock()
         self._accepted = 0
         self._delivered = 0
         self._retried = 0
@@ -98,6 +107,14 @@ class LaneCounters:
         self._last_error_at: float | None = None
         self._last_success: float | None = None
         self._closed = False
+
+    def resume(self, before: ProviderStats) -> None:
+        """Go on from the counters of a lane of the same name that has ended."""
+        with self._lock:
+            self._accepted += before.accepted
+            self._delivered += before.delivered
+            self._retried += before.retried
+            self._dropped.update(before.dropped)
 
     def accept(self, count: int) -> None:
         """Count records that the lane was given."""
@@ -116,6 +133,8 @@ class LaneCounters:
         """Count records that were given up."""
         with self._lock:
             if count and not self._closed:
+                if reason not in self._dropped and len(self._dropped) >= _MOST_REASONS:
+                    reason = "other"
                 self._dropped[reason] += count
 
     def close(self, reason: str) -> int:
@@ -135,10 +154,10 @@ class LaneCounters:
     def error(self, text: str) -> None:
         """Keep the newest error; ``text`` must hold no secret."""
         with self._lock:
-            self._last_error, self._last_error_at = text, time.time()
+            self._last_error, self._last_error_at = text[:300], time.time()
 
-    def snapshot(self) -> ProviderStats:
-        """Return the counters of this moment."""
+    def snapshot(self, busy: float | None = None) -> ProviderStats:
+        """Return the counters of this moment; ``busy``: see :class:`ProviderStats`."""
         with self._lock:
             settled = self._delivered + sum(self._dropped.values())
             return ProviderStats(
@@ -150,4 +169,5 @@ class LaneCounters:
                 last_error=self._last_error,
                 last_error_at=self._last_error_at,
                 last_success=self._last_success,
+                busy=busy,
             )

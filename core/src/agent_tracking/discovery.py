@@ -81,8 +81,8 @@ class Loaded(msgspec.Struct, frozen=True):
 def find(installed: Callable[[], Iterable[Any]] = distributions) -> Found:
     """Return every entry point of the group; the same package seen twice on the path counts once."""
     candidates: dict[tuple[str, str], Candidate] = {}
-    problems = []
-    for distribution in installed():
+    problems: list[str] = []
+    for distribution in _readable(installed, problems):
         try:
             for candidate in _candidates(distribution):
                 candidates.setdefault((candidate.name, canonicalize_name(candidate.distribution)), candidate)
@@ -92,6 +92,16 @@ def find(installed: Callable[[], Iterable[Any]] = distributions) -> Found:
                 f"cannot read the metadata of {place} ({type(error).__name__}): reinstall or delete it"
             )
     return Found(tuple(sorted(candidates.values(), key=lambda c: (c.name, c.distribution))), tuple(problems))
+
+
+def _readable(installed: Callable[[], Iterable[Any]], problems: list[str]) -> Iterable[Any]:
+    """Yield the distributions, as far as what finds them goes: anybody may put a finder on sys.meta_path."""
+    try:
+        yield from installed()
+    except Exception as error:  # noqa: BLE001  see above
+        problems.append(
+            f"looking for installed packages ended with {type(error).__name__}: some are not seen"
+        )
 
 
 def _candidates(distribution: Any) -> list[Candidate]:  # noqa: ANN401  importlib_metadata's Distribution
@@ -204,8 +214,9 @@ def make(candidate: Candidate, environ: Mapping[str, str]) -> Loaded:
     variables = tuple(var.name for var in declared)
     if absent := missing(declared, Values(declared, environ)):
         names = " and ".join(absent)
+        verb = "is" if len(absent) == 1 else "are"
         state = candidate.record(
-            ProviderState.INACTIVE, f"{names} is not set", f"set {names}", variables=variables
+            ProviderState.INACTIVE, f"{names} {verb} not set", f"set {names}", variables=variables
         )
         return Loaded(state)
     return _construct(candidate, loaded, environ, variables)
@@ -230,8 +241,13 @@ def _failed(candidate: Candidate, reason: str, fix: str, variables: tuple[str, .
     return Loaded(candidate.record(ProviderState.FAILED, reason, fix, variables=variables))
 
 
+#: Errors whose text is about code; that of others may hold the value of a variable.
+_TOLD = (ImportError, SyntaxError, AttributeError, NameError)
+
+
 def _short(error: BaseException) -> str:
-    return one_line(f"{type(error).__name__}: {error}", 200)
+    name = type(error).__name__
+    return one_line(f"{name}: {error}", 200) if isinstance(error, _TOLD) else name
 
 
 def _upgrade(candidate: Candidate) -> str:

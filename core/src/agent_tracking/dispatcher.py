@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agent_tracking import forks
+from agent_tracking.counters import FlushResult, Stats
 from agent_tracking.delivery.lane import Lane
 from agent_tracking.events import Identity, Record, TrackingEvent
 from agent_tracking.exceptions import TrackingError
@@ -21,7 +22,6 @@ from agent_tracking.prepare import prepare
 from agent_tracking.registry import Registry
 from agent_tracking.settings import read_settings
 from agent_tracking.sources.protocol import weight
-from agent_tracking.counters import FlushResult, Stats
 
 if TYPE_CHECKING:
     from agent_tracking.records import ProviderRecord
@@ -65,7 +65,10 @@ class Dispatcher:
 
     def run(self) -> None:
         """Look, sleep, look again, until closed."""
-        self.prepare_providers()
+        try:
+            self.prepare_providers()
+        except BaseException as error:  # noqa: BLE001  for example what finds packages on a path of its own
+            self.report.warn("", "discovery", f"looking for providers raised {type(error).__name__}", 0)
         while not self._closing:
             try:
                 busy = self.look()
@@ -99,7 +102,7 @@ class Dispatcher:
             if lane.due():
                 lane.bell.ring()
             busy = busy or lane.unsettled() > 0
-        self._settled()
+        self._requests = [request for request in self._requests if not request.settled()]
         return busy or bool(self._requests)
 
     def _start(self, lane: Lane) -> None:
@@ -132,10 +135,13 @@ class Dispatcher:
             overflowed += 1
         if overflowed:
             self._overflow(overflowed)
-        while tracker.entries:
+        # Only those that are there now: a processor may track for each record that it sees.
+        left = len(tracker.entries)
+        while left > 0 and tracker.entries:
             records = []
             taken = 0
-            for _ in range(_SLICE):
+            for _ in range(min(left, _SLICE)):
+                left -= 1
                 try:
                     entry = tracker.entries.popleft()
                 except IndexError:
@@ -202,8 +208,9 @@ class Dispatcher:
             lane.put(records, size)
 
     def _settled(self) -> None:
-        if self._requests:
-            self._requests = [request for request in self._requests if not request.settled()]
+        """End the waits that are over; on any thread, so the list itself is left to the dispatcher's."""
+        for request in tuple(self._requests):
+            request.settled()
 
     # Called from other threads.
 
@@ -211,6 +218,10 @@ class Dispatcher:
         """Find and load the installed providers, once."""
         with forks.BOOT:
             self._registry.discover()
+
+    def behind(self) -> bool:
+        """Return whether any lane has records that are not settled."""
+        return any(lane.unsettled() for lane in self._registry.lanes.values())
 
     def owns(self, ident: int) -> bool:
         """Return whether the thread with this ``threading.get_ident()`` is one of the lanes'."""

@@ -70,6 +70,9 @@ class TrackingEvent(_Travelling, frozen=True, gc=False, kw_only=True):
         """The properties or the traits, whichever this record has."""
         return self.properties_json
 
+    def __repr__(self) -> str:
+        return f"<TrackingEvent {self.name!r} {self.message_id} {len(self.properties_json)} bytes>"
+
 
 class Identity(_Travelling, frozen=True, gc=False, kw_only=True):
     """What is known of a user: ``traits``, and perhaps the anonymous id used so far.
@@ -90,6 +93,9 @@ class Identity(_Travelling, frozen=True, gc=False, kw_only=True):
     def data_json(self) -> bytes:
         """The properties or the traits, whichever this record has."""
         return self.traits_json
+
+    def __repr__(self) -> str:
+        return f"<Identity {self.message_id} {len(self.traits_json)} bytes>"
 
 
 Record = TrackingEvent | Identity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class FlushRequest:
             return False
         if not self._done:
             self._done = True
-            self._lock.release()
+            with suppress(RuntimeError):  # two lanes came to the end at once
+                self._lock.release()
             if self.notify is not None:
                 self.notify()
         return True

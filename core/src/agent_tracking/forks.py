@@ -1,13 +1,24 @@
-"""What happens around a fork: the parent goes on undisturbed, the child begins empty."""
+"""What happens around a fork: the parent goes on undisturbed, the child begins empty.
+
+Forks that Python makes run the hooks registered here. A program that embeds Python may fork in C without
+them (uWSGI does: https://github.com/unbit/uwsgi/issues/1978); where one is known to run, ``track()`` and
+``flush()`` compare the process id, which costs too much to be done everywhere.
+
+``logging`` has such hooks, too. It is imported here, before ours are registered: hooks "before" run last
+registered, first called, so ours waits for background imports (which may log) while logging's lock is still free;
+and a module that registers hooks on a background thread in the middle of a fork gets only half of them called.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import threading
 from typing import Protocol
 from weakref import WeakSet
 
-__all__ = ["BOOT", "trackers", "watch"]
+__all__ = ["BOOT", "check", "hidden", "trackers", "watch"]
 
 #: Seconds that a fork waits at most for imports that are under way.
 _WAIT = 2.0
@@ -20,6 +31,8 @@ BOOT = threading.RLock()
 _held = threading.local()
 #: What was inherited: kept, so that no finalizer closes a connection that is the parent's.
 _inherited: list[object] = []
+_pid = os.getpid()
+_first = logging  # imported for its hooks
 
 
 class _Watched(Protocol):
@@ -34,6 +47,17 @@ def watch(tracker: _Watched) -> None:
     trackers.add(tracker)
 
 
+def hidden() -> bool:
+    """Return whether this process may be forked without Python being told."""
+    return "uwsgi" in sys.modules
+
+
+def check() -> None:
+    """Begin empty if this process turns out to be a child."""
+    if os.getpid() != _pid:
+        _in_child()
+
+
 def _before() -> None:
     _held.lock = BOOT if BOOT.acquire(timeout=_WAIT) else None
 
@@ -44,8 +68,9 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    global BOOT  # noqa: PLW0603  the old one may be held by a thread that does not exist here
+    global BOOT, _pid  # noqa: PLW0603  the old one may be held by a thread that does not exist here
     BOOT = threading.RLock()
+    _pid = os.getpid()
     _inherited.extend([tracker.after_fork() for tracker in list(trackers)])
 
 

@@ -75,7 +75,8 @@ def _implementation(manager: pluggy.PluginManager, hook: str, name: str, specs: 
         return None
     implementation = implementations[0]
     function = implementation.function
-    if implementation.hookwrapper or implementation.wrapper or inspect.isgeneratorfunction(function):
+    generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    if implementation.hookwrapper or implementation.wrapper or generator:
         raise ProviderSpecError(
             f"provider {name!r}: hook {hook!r} is a wrapper or a generator, which a provider's hook cannot be"
         )

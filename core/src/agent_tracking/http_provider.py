@@ -77,6 +77,9 @@ class Payload(msgspec.Struct, frozen=True, gc=False):
     endpoint: str = ""
     key: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Payload {self.endpoint!r} {len(self.body)} bytes>"
+
 
 class Request(msgspec.Struct, frozen=True):
     """One HTTP request. ``repr`` shows neither the headers nor the body nor the address."""
@@ -88,6 +91,9 @@ class Request(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {len(self.body)} bytes>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a request cannot be pickled: its headers and its address hold secrets")
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -123,9 +129,15 @@ class Split(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Nothing sent to this provider can succeed (a wrong key): stop until it is registered anew."""
+    """Nothing sent to this provider can succeed (a wrong key): stop until it is registered anew.
+
+    Args:
+        reason: for the log and the listing; no secret.
+        fix: what to do about it.
+    """
 
     reason: str
+    fix: str = ""
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -231,7 +243,7 @@ class HTTPProvider(Provider):
         elif isinstance(payload, Payload):
             payloads = (payload,)
         else:
-            payloads = payload
+            payloads = tuple(payload)
         self._bound().add(record, payloads)
 
     def _bound(self) -> _Outbox:

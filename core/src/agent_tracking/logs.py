@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from threading import Lock
+from contextlib import suppress
+from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Reporter", "one_line"]
 
 _EVERY = 60.0  # seconds between two lines of one kind
+#: The most kinds of one provider that are told apart: a kind may be the name of an exception, made for the
+#: occasion, and each of them would get its own line and its own place in the memory.
+_MOST_KINDS = 50
 
 
 def one_line(text: str, limit: int = 300) -> str:
@@ -41,7 +45,8 @@ class Reporter:
         self.problems: list[str] = []
         self._quiet = quiet
         self._clock = clock
-        self._lock = Lock()
+        # One that its holder may take again: a finalizer that runs meanwhile may have something to report.
+        self._lock = RLock()
         self._next: dict[tuple[str, str], float] = {}
         self._held: dict[tuple[str, str], int] = {}
 
@@ -51,6 +56,8 @@ class Reporter:
             return
         key = (provider, kind)
         with self._lock:
+            if key not in self._next and self._kinds(provider) >= _MOST_KINDS:
+                key = (provider, "")
             if self.strict and len(self.problems) < 100:
                 self.problems.append(f"{provider or 'agent_tracking'}: {text}")
             total = self._held.pop(key, 0) + count
@@ -61,11 +68,15 @@ class Reporter:
             self._next[key] = now + _EVERY
         self._write(provider, text, total)
 
+    def _kinds(self, provider: str) -> int:
+        return sum(1 for known, _ in self._next if known == provider)
+
     def _write(self, provider: str, text: str, total: int) -> None:
-        logger = logging.getLogger(f"agent_tracking.{provider}" if provider else "agent_tracking")
         self._quiet(True)
         try:
-            logger.warning("%s%s", text, f" (records: {total})" if total else "")
+            # The application's handlers may raise anything: that costs this line.
+            with suppress(BaseException):
+                _logger(provider).warning("%s%s", text, f" (records: {total})" if total else "")
         finally:
             self._quiet(False)
 
@@ -73,15 +84,16 @@ class Reporter:
         """Log one request and what came of it, at INFO."""
         self._quiet(True)
         try:
-            logging.getLogger(f"agent_tracking.{exchange.provider}").info(
-                "%s: %d records, %d bytes, status %s: %s after %.3f s",
-                exchange.endpoint,
-                exchange.records,
-                exchange.size,
-                exchange.status,
-                exchange.verdict,
-                exchange.seconds,
-            )
+            with suppress(BaseException):
+                _logger(exchange.provider).info(
+                    "%s: %d records, %d bytes, status %s: %s after %.3f s",
+                    exchange.endpoint,
+                    exchange.records,
+                    exchange.size,
+                    exchange.status,
+                    exchange.verdict,
+                    exchange.seconds,
+                )
         finally:
             self._quiet(False)
 
@@ -90,3 +102,7 @@ class Reporter:
         with self._lock:
             problems, self.problems = self.problems, []
             return problems
+
+
+def _logger(provider: str) -> logging.Logger:
+    return logging.getLogger(f"agent_tracking.{one_line(provider, 60)}" if provider else "agent_tracking")

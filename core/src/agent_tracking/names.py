@@ -5,12 +5,12 @@ from __future__ import annotations
 from os import urandom
 from uuid import UUID, uuid5
 
-__all__ = ["NAME_CHARS", "PLACEHOLDERS", "IdPrefix", "clean_id", "clean_name", "message_uuid"]
+__all__ = ["ID_CHARS", "NAME_CHARS", "PLACEHOLDERS", "IdPrefix", "clean_id", "clean_name", "message_uuid"]
 
 #: The most characters of an event's name; PostHog and Mixpanel refuse or cut longer ones.
 NAME_CHARS = 200
 #: The most characters of an id; PostHog cuts at 200, Amplitude and Mixpanel at more.
-_ID_CHARS = 1_024
+ID_CHARS = 1_024
 
 #: Ids that stand for "nobody", compared stripped and case-folded: backends refuse them or lump everyone
 #: who has one into a single person. Sources: Mixpanel's page on /import, Amplitude's on the HTTP V2 API,
@@ -44,7 +44,7 @@ def clean_id(value: object) -> str | None:
     """
     if type(value) is str:
         text = value.strip()
-        return None if text.casefold() in PLACEHOLDERS else text[:_ID_CHARS]
+        return None if text.casefold() in PLACEHOLDERS else text[:ID_CHARS]
     if type(value) is int and value not in {0, -1}:
         return str(value)
     return None

@@ -9,7 +9,7 @@ import msgspec
 
 from agent_tracking.clock import LATEST
 from agent_tracking.events import Identity, Record, TrackingEvent
-from agent_tracking.names import IdPrefix, clean_id, clean_name, message_uuid
+from agent_tracking.names import ID_CHARS, NAME_CHARS, IdPrefix, clean_id, clean_name, message_uuid
 from agent_tracking.snapshot import IDENTITY
 
 __all__ = ["Entry", "prepare"]
@@ -44,6 +44,7 @@ def prepare(entry: bytes, ids: IdPrefix) -> tuple[Record | str, bool]:
         changed = changed or given is None
         seconds = raw.now if given is None else given
     user_id, anonymous_id = clean_id(raw.user_id), clean_id(raw.anonymous_id)
+    changed = changed or _lost(raw.user_id, user_id) or _lost(raw.anonymous_id, anonymous_id)
     message_id = raw.message_id
     if type(message_id) is str and message_id:
         message_id = message_uuid(message_id)
@@ -66,15 +67,23 @@ def prepare(entry: bytes, ids: IdPrefix) -> tuple[Record | str, bool]:
     name = clean_name(raw.name)
     if name is None:
         return "bad-name", changed
+    session_id = clean_id(raw.session_id)
     return TrackingEvent(
         message_id=message_id,
         time=seconds,
         user_id=user_id,
         anonymous_id=anonymous_id,
-        session_id=clean_id(raw.session_id),
+        session_id=session_id,
         name=name,
         properties_json=data,
-    ), changed
+    ), changed or _lost(raw.session_id, session_id) or len(raw.name) > len(name) == NAME_CHARS
+
+
+def _lost(given: object, clean: str | None) -> bool:
+    """Return whether an id was cut or is none; a placeholder is known to be none, so nothing is lost."""
+    if type(given) is str:
+        return clean is not None and len(given) > len(clean) == ID_CHARS
+    return given is not None and clean is None and type(given) is not int
 
 
 def _seconds(timestamp: object) -> float | None:

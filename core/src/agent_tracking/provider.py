@@ -99,9 +99,18 @@ class Provider:
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self.values = Values(self.env, os.environ if environ is None else environ)
+        del environ  # a traceback with local variables shows no values
         if absent := missing(self.env, self.values):
             raise ConfigurationError(f"{', '.join(absent)} is not set", fix=f"set {' and '.join(absent)}")
-        self.configure()
+        try:
+            self.configure()
+        except ConfigurationError as error:
+            problem = error
+        else:
+            return
+        # Without the frames that it went through: they hold the value that is wrong.
+        problem.__cause__ = problem.__context__ = None
+        raise problem.with_traceback(None)
 
     def configure(self) -> None:
         """Check ``self.values`` and keep what was made of them; called once, before any record.

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from agent_tracking import discovery, forks
+from agent_tracking.counters import ProviderStats
+from agent_tracking.delivery.backoff import RetryPolicy
 from agent_tracking.delivery.lane import Lane, Schedule
 from agent_tracking.delivery.outbox import Exchange, Outbox
 from agent_tracking.delivery.sending import LaneSender
-from agent_tracking.exceptions import ProviderSpecError
+from agent_tracking.exceptions import ConfigurationError, ProviderLoadError, ProviderSpecError
 from agent_tracking.hooks import find_hooks
 from agent_tracking.http_provider import HTTPProvider
 from agent_tracking.provider import Provider
 from agent_tracking.records import ProviderRecord, ProviderState
 from agent_tracking.sources.memory import MemorySource
-from agent_tracking.counters import ProviderStats
 
 if TYPE_CHECKING:
     from agent_tracking.logs import Reporter
@@ -56,7 +57,8 @@ class Registry:
 
     def stats(self) -> dict[str, ProviderStats]:
         """Return every lane's counters, those of stopped and removed ones too."""
-        return {**self._retired, **{name: lane.counters.snapshot() for name, lane in self.lanes.items()}}
+        running = {name: lane.counters.snapshot(lane.busy()) for name, lane in self.lanes.items()}
+        return {**self._retired, **running}
 
     def discover(self) -> None:
         """Find, choose and load the installed providers; only the first call does anything."""
@@ -153,7 +155,7 @@ class Registry:
                 raise ProviderSpecError(
                     f"{provider.__name__} is a class, and no agent_tracking.Provider: register an instance"
                 )
-            provider = provider(self._tracker.environ)
+            provider = _made(provider, self._tracker.environ)
         name = name or getattr(provider, "name", None)
         if not isinstance(name, str) or not name.strip():
             raise ProviderSpecError(
@@ -171,7 +173,9 @@ class Registry:
     def _add_registered(self, name: str, provider: object) -> None:
         lane = self._lane(name, provider)
         kind = type(provider)
-        self._retired.pop(name, None)
+        if before := self._retired.pop(name, None):
+            lane.counters.resume(before)
+            self._forget(name, ProviderState.FAILED)
         self._records[name, ""] = ProviderRecord(
             name=name,
             state=ProviderState.ACTIVE,
@@ -189,25 +193,24 @@ class Registry:
             return False
         lane.close("unregistered")
         self._retire(name, lane)
-        self._forget(name)
+        self._forget(name, ProviderState.ACTIVE)
         self._settled()
         return True
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str, state: ProviderState) -> None:
         for key, record in list(self._records.items()):
-            if key[0] == name and record.state is ProviderState.ACTIVE:
+            if key[0] == name and record.state is state:
                 del self._records[key]
 
     def _retire(self, name: str, lane: Lane) -> None:
         self._retired[name] = lane.counters.snapshot()
         self.lanes = {key: value for key, value in self.lanes.items() if value is not lane}
 
-    def _stop(self, name: str, reason: str) -> None:
+    def _stop(self, name: str, reason: str, fix: str) -> None:
         """A lane got the verdict "stop"; called on its thread."""
         lane = self.lanes.get(name)
         if lane is None:
             return
-        self._retire(name, lane)
         self._tracker.registered.pop(name, None)
         for key, record in list(self._records.items()):
             if key[0] == name and record.state is ProviderState.ACTIVE:
@@ -215,8 +218,9 @@ class Registry:
                     record,
                     state=ProviderState.FAILED,
                     reason=f"stopped: {reason}",
-                    fix="correct its variables, then restart or register_provider() anew",
+                    fix=f"{fix or 'correct its variables'}, then restart or register_provider() anew",
                 )
+        self._retire(name, lane)  # last: from now on the name may be registered anew
 
     def _lane(self, name: str, provider: object) -> Lane:
         settings = self._settings
@@ -228,7 +232,8 @@ class Registry:
             self._report,
             schedule=Schedule(flush_at=settings.flush_at, flush_interval=settings.flush_interval),
             settled=self._settled,
-            stopped=lambda reason: self._stop(name, reason),
+            policy=self._tracker.retry or RetryPolicy(),
+            stopped=lambda reason, fix: self._stop(name, reason, fix),
         )
         if isinstance(provider, HTTPProvider):
             sender = lane.sender = LaneSender(self._tracker.sender, self._tracker.quiet)
@@ -237,6 +242,7 @@ class Registry:
                     provider,
                     sender,
                     lane.pause,
+                    policy=self._tracker.retry or RetryPolicy(),
                     retried=lane.counters.retry,
                     failed=lambda kind, text: self._failed(name, kind, text, lane),
                     observe=self._observer(),
@@ -258,6 +264,22 @@ class Registry:
 
         def observe_all(exchange: Exchange) -> None:
             for observe in observers:
-                observe(exchange)
+                try:
+                    observe(exchange)
+                except BaseException as error:  # noqa: BLE001  who only looks on may not stop the delivery
+                    self._report.warn("", "observer", f"an observer raised {type(error).__name__}", 0)
 
         return observe_all
+
+
+def _made(kind: type[Provider], environ: Mapping[str, str]) -> Provider:
+    """Return a provider of this class; what its constructor raises keeps no frame that holds its values."""
+    try:
+        return kind(environ)
+    except ConfigurationError as error:
+        problem: Exception = error
+    except Exception as error:  # noqa: BLE001  its text may hold the value of a variable
+        problem = ProviderLoadError(f"making {kind.__name__} raised {type(error).__name__}")
+    del environ
+    problem.__cause__ = problem.__context__ = None
+    raise problem.with_traceback(None)

@@ -26,18 +26,19 @@ from __future__ import annotations
 import sys
 from binascii import b2a_base64
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
 from math import isfinite
+from types import MemberDescriptorType
 from typing import Any
 from uuid import UUID
 
 from agent_tracking.snapshot import DEPTH, ENTRY_BYTES, NODES, OPTIONS, dumps
 
-__all__ = ["MARK", "salvaged"]
+__all__ = ["MARK", "is_changed", "salvaged"]
 
 #: Stands where something was cut.
 MARK = "…"
@@ -64,6 +65,13 @@ def salvaged(
     if len(entry) >= ENTRY_BYTES:
         entry = dumps([*head, {}, *fields, True], None, OPTIONS)
     return entry + b"\n"
+
+
+def is_changed(data: object) -> bool:
+    """Return whether something of ``data`` would be lost."""
+    walk = _Walk()
+    walk.value(data, DEPTH)
+    return walk.changed
 
 
 class _Walk:
@@ -106,7 +114,7 @@ class _Walk:
 
     def unknown(self, value: object, _depth: int) -> str:
         self.changed = True
-        return f"<{type.__getattribute__(type(value), '__name__')[:100]}>"
+        return f"<{_name_of(type(value))[:100]}>"
 
     def text(self, value: object, _depth: int) -> str:
         plain = str.__str__(value)
@@ -164,7 +172,7 @@ class _Walk:
         if type(key) is str:
             result[self.text(key, 0)] = self.value(item, depth - 1)
             return
-        name = self.value(key, 0)
+        name = self.value(key, 1)
         text = name if type(name) is str else dumps(name).decode()
         if text in result:
             self.changed = True
@@ -247,7 +255,9 @@ def _for_base(kind: type) -> _Convert | None:
             return convert
     numpy = sys.modules.get("numpy")
     if numpy is not None and numpy.generic in bases:
-        return lambda walk, value, depth: walk.value(value.item(), depth)
+        # The item of a longdouble is a longdouble.
+        item = numpy.floating.__float__ if numpy.longdouble in bases else numpy.generic.item
+        return lambda walk, value, depth: walk.value(item(value), depth)
     pathlib = sys.modules.get("pathlib")
     if pathlib is not None and pathlib.PurePath in bases:
         return lambda walk, value, depth: walk.text(pathlib.PurePath.__str__(value), depth)
@@ -260,19 +270,36 @@ def _fields_of(kind: type, value: object) -> dict[str, object] | None:
     msgspec = sys.modules.get("msgspec")
     if msgspec is not None and msgspec.Struct in bases:
         names: list[str] = list(type.__getattribute__(kind, "__struct_fields__"))
-        return {name: _attribute(value, name) for name in names}
+        return {name: _attribute(value, name, [_dict_of(base) for base in bases]) for name in names}
+    own = [_dict_of(base) for base in bases]
     for marker in ("__dataclass_fields__", "__pydantic_fields__", "__attrs_attrs__"):
-        declared = next((vars(base)[marker] for base in bases if marker in vars(base)), None)
-        if declared is not None:
+        declared = next((members[marker] for members in own if marker in members), None)
+        if isinstance(declared, dict | tuple):
             names = [name if type(name) is str else name.name for name in islice(declared, NODES)]
-            return {name: _attribute(value, name) for name in names}
+            return {name: _attribute(value, name, own) for name in names}
     return None
 
 
-def _attribute(value: object, name: str) -> object:
+#: A class's name and members, whatever its metaclass says.
+_name_of: Callable[[type], str] = vars(type)["__name__"].__get__
+_dict_of: Callable[[type], Any] = vars(type)["__dict__"].__get__
+
+
+def _attribute(value: object, name: str, own: Sequence[Mapping[str, object]]) -> object:
+    """Return what an object holds under ``name`` without running a property's or descriptor's code.
+
+    An object-relational mapper would query its database for such a value.
+    """
     try:
-        return object.__getattribute__(value, name)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001  an attribute that raises
-        return "<error>"
+        held = object.__getattribute__(value, "__dict__")
+        if type(held) is dict and name in held:
+            return held[name]
+    except AttributeError:  # an object with slots
+        pass
+    member = next((members[name] for members in own if name in members), None)
+    if type(member) is MemberDescriptorType:
+        try:
+            return member.__get__(value)
+        except AttributeError:  # never set
+            return "<error>"
+    return "<error>" if member is None or "__get__" in _dict_of(type(member)) else member

@@ -1,8 +1,10 @@
 """What ``track()`` does on the caller's thread: the arguments become bytes, once.
 
 The bytes are a JSON array (see :class:`agent_tracking.prepare.Entry` for its fields), made by orjson in
-one pass in C. Only plain data takes this way: exact ``dict``, ``list``, ``tuple`` and scalars, dates,
-UUIDs and enums, within bounds. Everything else goes through :mod:`agent_tracking.salvage`.
+one pass in C. Only plain data takes this way: exact ``dict``, ``list``, ``tuple`` and scalars, dates and
+UUIDs, within bounds. So no code of the application runs meanwhile (an enum's ``value`` and a time zone may
+be such code), which could change what orjson is reading: that ends the process. Everything else goes through
+:mod:`agent_tracking.salvage`.
 
 Each entry is a line, copied once by adding its end: what orjson returns keeps the buffer that it was
 written into, 4 KB for an entry of 300 bytes, and touching so much fresh memory for each call takes longer
@@ -11,7 +13,10 @@ written into, 4 KB for an entry of 300 bytes, and touching so much fresh memory 
 
 from __future__ import annotations
 
+import sys
+from datetime import date, datetime, timezone
 from typing import Any
+from uuid import UUID
 
 from orjson import OPT_NAIVE_UTC, OPT_PASSTHROUGH_DATACLASS, OPT_PASSTHROUGH_SUBCLASS, dumps
 
@@ -32,36 +37,63 @@ ENTRY_BYTES = 1_000_000
 #: code of the application, so they are left to the salvaging walk.
 OPTIONS = OPT_NAIVE_UTC | OPT_PASSTHROUGH_DATACLASS | OPT_PASSTHROUGH_SUBCLASS
 
-_only_scalars = frozenset({str, int, float, bool, type(None)}).issuperset
-_containers = frozenset({dict, list, tuple})
+_SCALARS = frozenset({int, float, bool, type(None)})
+_CONTAINERS = frozenset({dict, list, tuple})
+_DATES = frozenset({date, UUID})
 
 
 def plain(properties: object) -> bool:
     """Return whether orjson alone may encode ``properties``: a plain ``dict`` within bounds."""
     if type(properties) is not dict:
         return properties is None
-    room = NODES - len(properties)
-    if room < 0:
+    if len(properties) > NODES:
         return False
+    text = 0
+    inside = []
     for value in properties.values():
-        if type(value) in _containers:
-            room = _room_left(value, room, DEPTH)
-            if room < 0:
+        kind = type(value)
+        if kind is str:
+            text += len(value)
+        elif kind in _CONTAINERS:
+            inside.append(value)
+        elif kind not in _SCALARS and _runs_code(value):
+            return False
+    if inside:
+        return _plain_inside(inside, NODES - len(properties), text)
+    return text <= ENTRY_BYTES
+
+
+def _plain_inside(level: list[Any], nodes: int, text: int) -> bool:
+    """Return the same of what a ``dict`` holds, level by level, given what is left and what was seen."""
+    for _ in range(DEPTH - 1):
+        deeper = []
+        for container in level:
+            nodes -= len(container)
+            if nodes < 0:
                 return False
-    return True
+            for value in container.values() if type(container) is dict else container:
+                kind = type(value)
+                if kind is str:
+                    text += len(value)
+                elif kind in _CONTAINERS:
+                    deeper.append(value)
+                elif kind not in _SCALARS and _runs_code(value):
+                    return False
+        if not deeper:
+            return text <= ENTRY_BYTES
+        level = deeper
+    return False
 
 
-def _room_left(container: Any, room: int, depth: int) -> int:  # noqa: ANN401  a dict, list or tuple
-    """Return how many of ``room`` values are left after ``container``, negative if it holds too many."""
-    room -= len(container)
-    if room < 0 or not depth:
-        return -1
-    values = container.values() if type(container) is dict else container
-    if _only_scalars(map(type, values)):
-        return room
-    for value in values:
-        if type(value) in _containers:
-            room = _room_left(value, room, depth - 1)
-            if room < 0:
-                return room
-    return room
+def _runs_code(value: Any) -> bool:  # noqa: ANN401  no container, no scalar
+    """Return whether encoding the value may run code that is not Python's own, in C."""
+    kind = type(value)
+    if kind in _DATES:
+        return False
+    if kind is not datetime:
+        return True
+    zone = value.tzinfo
+    if zone is None or type(zone) is timezone:
+        return False
+    zoneinfo = sys.modules.get("zoneinfo")
+    return zoneinfo is None or type(zone) is not zoneinfo.ZoneInfo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent_tracking.exceptions import TrackingError
 from agent_tracking.names import clean_id, clean_name
+from agent_tracking.salvage import is_changed
 from agent_tracking.snapshot import ENTRY_BYTES, OPTIONS, dumps, plain
 
 __all__ = ["check"]
@@ -22,7 +23,12 @@ def check(name: object, data: object, user_id: object) -> None:
     if data is not None and type(data) is not dict:
         raise TrackingError(f"strict mode: properties and traits must be a dict, not {type(data).__name__}")
     if not plain(data):
-        raise TrackingError("strict mode: the properties or traits are too many or nested too deep")
+        if is_changed(data):
+            raise TrackingError(
+                "strict mode: the properties or traits are too many, too long, nested too deep, or of a type"
+                " that has no JSON"
+            )
+        return
     try:
         size = len(dumps(data, None, OPTIONS))
     except Exception as error:  # noqa: BLE001  orjson's own and whatever the data's code raised

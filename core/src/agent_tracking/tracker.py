@@ -23,16 +23,19 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from asyncio import Event as AsyncioEvent
 
+    from agent_tracking.counters import FlushResult, Stats
+    from agent_tracking.delivery.backoff import RetryPolicy
     from agent_tracking.delivery.outbox import Exchange, Sender
     from agent_tracking.dispatcher import Dispatcher
     from agent_tracking.events import Record
     from agent_tracking.records import ProviderRecord
-    from agent_tracking.counters import FlushResult, Stats
 
 __all__ = ["FLUSH_SECONDS", "Processor", "Tracker"]
 
 #: Member of ``special``: this process may be forked without Python being told.
 HIDDEN_FORKS = "hidden-forks"
+#: Strict from the first call on, before the settings are read.
+_ON = ("1", "true", "yes", "on")
 #: What ``flush()`` waits at most when no timeout is given, in seconds.
 FLUSH_SECONDS = 30.0
 #: Changes a record (returns another one) or drops it (returns ``None``), on the dispatcher's thread.
@@ -48,6 +51,7 @@ class Tracker(Intake):
         processors: change or drop records before any provider sees them, in this order.
         observers: told of each request and its answer, without anything secret, on the lane's thread.
         sender: makes what sends a lane's requests; tests give their own.
+        retry: how often, how fast and for how long a batch is tried again.
 
     Libraries and tests that need a tracker of their own make one, and call ``shutdown()`` in the end.
     """
@@ -60,6 +64,7 @@ class Tracker(Intake):
         processors: Sequence[Processor] = (),
         observers: Sequence[Callable[[Exchange], None]] = (),
         sender: Callable[[], Sender] | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
         if not all(callable(processor) for processor in processors):
             raise TypeError("every processor must be callable: record -> record or None")
@@ -68,6 +73,7 @@ class Tracker(Intake):
         self.processors = tuple(processors)
         self.observers = tuple(observers)
         self.sender = sender
+        self.retry = retry
         #: Providers registered at run time, by name: kept over a fork.
         self.registered: dict[str, object] = {}
         self._reset()
@@ -87,7 +93,7 @@ class Tracker(Intake):
         self.exit_deadline: float | None = None
         self._server_ended: float | None = None
         self._final: Stats | None = None
-        if (self.environ.get("AGENT_TRACKINGSTRICT") or "").strip():
+        if (self.environ.get("AGENT_TRACKING_STRICT") or "").strip().casefold() in _ON:
             self.special.add(STRICT)
         if forks.hidden():
             self.special.add(HIDDEN_FORKS)
@@ -209,7 +215,9 @@ class Tracker(Intake):
         return request
 
     def _nothing_to_do(self) -> bool:
-        return self._dispatcher is None and not self.entries and not self.overflowed and not self._alive()
+        if self.entries or self.overflowed or self._alive():
+            return False
+        return self._dispatcher is None or not self._dispatcher.behind()
 
     def _alive(self) -> bool:
         return self._serving is not None and self._serving.alive

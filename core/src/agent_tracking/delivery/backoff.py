@@ -10,7 +10,7 @@ from time import time
 
 import msgspec
 
-__all__ = ["RETRY_AFTER_LIMIT", "RetryPolicy", "retry_after"]
+__all__ = ["RETRY_AFTER_LIMIT", "RetryPolicy", "pause_of", "retry_after"]
 
 #: The longest that an answer's Retry-After is obeyed, in seconds.
 RETRY_AFTER_LIMIT = 60.0
@@ -40,6 +40,13 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     def over(self, tries: int, seconds: float) -> bool:
         """Return whether a batch tried so often, for so long, is given up."""
         return tries >= self.tries and seconds >= self.window
+
+
+def pause_of(after: object) -> float | None:
+    """Return the seconds that a provider asked for, 0 to 60; ``None`` for what is no time to wait."""
+    if not isinstance(after, int | float) or not after >= 0:  # NaN is not
+        return None
+    return float(min(after, RETRY_AFTER_LIMIT))
 
 
 def retry_after(header: str | None, now: Callable[[], float] = time) -> float | None:

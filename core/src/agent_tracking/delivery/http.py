@@ -106,7 +106,8 @@ class HTTPSender:
         deadline, connection = self._deadline, self._socket
         if deadline is not None and now > deadline + 1.0 and connection is not None:
             with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+                # Not SSLSocket's own shutdown, which takes the TLS state from under the thread that reads.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connections."""
@@ -116,7 +117,8 @@ class HTTPSender:
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         # https://www.python-httpx.org/advanced/extensions/#trace
-        if event in {"connection.connect_tcp.complete", "proxy.connect_tcp.complete"}:
+        # TLS moves the connection into another socket object.
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self._socket = info["return_value"].get_extra_info("socket")
 
     def _route(self, address: str) -> tuple[httpx.URL, httpx.BaseTransport]:
@@ -177,7 +179,10 @@ def _proxy(origin: str) -> httpx.Proxy | None:
     if not address or proxy_bypass(parts.netloc):
         return None
     try:
-        return httpx.Proxy(address if "://" in address else f"http://{address}")
+        proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
+        if not proxy.url.host or "%" in proxy.url.host:  # httpx escapes what no host name can have
+            raise ValueError
+        return proxy
     except (ValueError, httpx.InvalidURL):
         variable = f"{parts.scheme.upper()}_PROXY"
         raise ConfigurationError(

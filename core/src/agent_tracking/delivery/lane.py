@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_tracking.bell import Bell
-from agent_tracking.delivery.backoff import RetryPolicy
+from agent_tracking.counters import LaneCounters
+from agent_tracking.delivery.backoff import RetryPolicy, pause_of
 from agent_tracking.delivery.outbox import Stopped
 from agent_tracking.events import Record, TrackingEvent
 from agent_tracking.exceptions import Reject, RetryLater
 from agent_tracking.logs import one_line
 from agent_tracking.sources.memory import MemorySource
-from agent_tracking.stats import LaneCounters
 
 if TYPE_CHECKING:
     from agent_tracking.delivery.loop import LaneLoop
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from agent_tracking.hooks import Hook, Hooks
     from agent_tracking.logs import Reporter
 
-__all__ = ["Lane", "Schedule"]
+__all__ = ["STALLED_SECONDS", "Lane", "Schedule"]
+
+#: A call of a hook, or a request, that takes longer than this is reported.
+STALLED_SECONDS = 30.0
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,13 +50,29 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 class _Outcome:
     """What became of the records of one attempt."""
 
-    __slots__ = ("after", "dropped", "left", "stop")
+    __slots__ = ("after", "dropped", "fix", "left", "stop")
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
         self.left: Sequence[Record] = ()
         self.after: float | None = None
         self.stop = ""
+        self.fix = ""
+
+    def check(self, records: Sequence[Record]) -> None:
+        """Bring what a provider said of ``records`` into order; raise for what makes no sense."""
+        self.after = pause_of(self.after)
+        if self.left:
+            own = {record.message_id: record for record in records}
+            self.left = [own[key] for key in dict.fromkeys(record.message_id for record in self.left)]
+        if self.dropped:
+            counts = list(self.dropped.values())
+            if min(counts) < 0 or sum(counts) > len(records) - len(self.left):
+                raise ValueError("more records are said to be dropped than there are")
+            given = self.dropped
+            self.dropped = Counter()
+            for reason, count in given.items():
+                self.dropped[one_line(str(reason), 60)] += int(count)
 
 
 class Lane:
@@ -65,7 +84,7 @@ class Lane:
         source: where the records wait.
         report: logs what goes wrong.
         settled: called after every batch, so that flushes that wait can look.
-        stopped: called with the reason when the provider must not be used any more.
+        stopped: called with the reason and the fix when the provider must not be used any more.
     """
 
     def __init__(
@@ -78,7 +97,7 @@ class Lane:
         schedule: Schedule = Schedule(),  # noqa: B008  frozen
         policy: RetryPolicy = RetryPolicy(),  # noqa: B008  frozen
         settled: Callable[[], None] = lambda: None,
-        stopped: Callable[[str], None] = lambda _reason: None,
+        stopped: Callable[[str, str], None] = lambda _reason, _fix: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -149,9 +168,23 @@ class Lane:
             self.thread.start()
 
     def enforce(self, now: float) -> None:
-        """End a request that is over its deadline."""
+        """End a request that is over its deadline; say so of a call that is not ended by that."""
         if self.sender is not None:
             self.sender.enforce(now)
+        seconds = self.busy()
+        if seconds is not None and seconds > STALLED_SECONDS:
+            self._report.warn(
+                self.name,
+                "stalled",
+                f"a call of its hook, or a request, has been running for {seconds:.0f} s;"
+                f" {self.unsettled()} records wait for it",
+                0,
+            )
+
+    def busy(self) -> float | None:
+        """Return for how many seconds the hook or the request that runs now has been running."""
+        since = self.busy_since
+        return None if since is None else max(0.0, self._clock() - since)
 
     @property
     def ended(self) -> bool:
@@ -191,18 +224,18 @@ class Lane:
     def deliver(self) -> None:
         """Take one batch and see it through."""
         records: Sequence[Record] = self.source.take(self._schedule.records, self._schedule.size)
-        self.busy_since = first = self._clock()
+        first = self._clock()
         tries = 0
         try:
             while records:
-                outcome = self._attempt(records)
+                outcome = self._guarded_attempt(records)
                 tries += 1
                 self._count(records, outcome)
                 if not outcome.left or self._gone:
                     return
                 records = outcome.left
                 if outcome.stop:
-                    self._stop(outcome.stop)
+                    self._stop(outcome.stop, outcome.fix)
                     return
                 if self._policy.over(tries, self._clock() - first):
                     self._give_up(records)
@@ -219,6 +252,13 @@ class Lane:
 
     def pause(self, seconds: float) -> bool:
         """Wait so long; false, at once, when the lane must stop or cannot wait so long any more."""
+        was_busy, self.busy_since = self.busy_since, None
+        try:
+            return self._pause(seconds)
+        finally:
+            self.busy_since = None if was_busy is None else self._clock()
+
+    def _pause(self, seconds: float) -> bool:
         end = self._clock() + seconds
         while not self._closing:
             now = self._clock()
@@ -238,7 +278,7 @@ class Lane:
         dropped = sum(outcome.dropped.values())
         for reason, count in outcome.dropped.items():
             self.counters.drop(reason, count)
-            self._report.warn(self.name, reason, f"records dropped: {one_line(reason, 60)}", count)
+            self._report.warn(self.name, reason, f"records dropped: {reason}", count)
         self.counters.deliver(len(records) - dropped - len(outcome.left))
         self.source.settle(len(records) - len(outcome.left))
 
@@ -247,16 +287,27 @@ class Lane:
         self.source.settle(len(records))
         self._report.warn(self.name, "gave-up", "records dropped: gave-up", len(records))
 
-    def _stop(self, reason: str) -> None:
+    def _stop(self, reason: str, fix: str) -> None:
         count = self.close("stopped")
         self.counters.error(reason)
         self._report.warn(
             self.name,
             "stopped",
-            f"stopped until it is registered anew or the process restarts: {reason}",
+            f"stopped until it is registered anew or the process restarts: {reason}"
+            + (f" ({fix})" if fix else ""),
             count,
         )
-        self._stopped(reason)
+        self._stopped(reason, fix)
+
+    def _guarded_attempt(self, records: Sequence[Record]) -> _Outcome:
+        """Hand ``records`` to the hooks once; a provider that says nonsense loses them, counted."""
+        try:
+            outcome = self._attempt(records)
+            outcome.check(records)
+        except BaseException as error:  # noqa: BLE001  even what its exceptions hold is the provider's
+            outcome = _Outcome()
+            self._failed(error, len(records), outcome)
+        return outcome
 
     def _attempt(self, records: Sequence[Record]) -> _Outcome:
         """Hand ``records`` to the hooks once."""
@@ -287,18 +338,22 @@ class Lane:
             outcome.dropped.update(getattr(error, "rejected", {}))
             outcome.left = [*(handed if left is None else left), *outcome.left]
             outcome.after = getattr(error, "after", None)
-            outcome.stop = str(error) if isinstance(error, Stopped) else ""
+            if isinstance(error, Stopped):
+                outcome.stop, outcome.fix = str(error), error.fix
         else:
             self._refused(error, len(handed), outcome)
 
     def _call(self, hook: Hook, *arguments: object) -> BaseException | None:
         """Call a hook, guarded; return what it raised."""
+        self.busy_since = self._clock()
         try:
             result = hook(*arguments)
             if result is not None and inspect.iscoroutine(result):
                 self._run_coroutine(result)
         except BaseException as error:  # noqa: BLE001  even SystemExit ends no lane
             return error
+        finally:
+            self.busy_since = None
         return None
 
     def _run_coroutine(self, coroutine: Any) -> None:  # noqa: ANN401
@@ -310,8 +365,11 @@ class Lane:
 
     def _refused(self, error: BaseException, count: int, outcome: _Outcome) -> None:
         if isinstance(error, Reject):
-            outcome.dropped.update(error.counts)
+            outcome.dropped.update({error.reason: 1} if count == 1 else error.counts)
             return
+        self._failed(error, count, outcome)
+
+    def _failed(self, error: BaseException, count: int, outcome: _Outcome) -> None:
         outcome.dropped["provider-error"] += count
         text = f"the provider raised {type(error).__name__}"  # its own text may hold a secret
         self.counters.error(text)

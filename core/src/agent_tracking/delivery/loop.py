@@ -13,6 +13,7 @@ __all__ = ["HOOK_SECONDS", "LaneLoop"]
 
 #: Seconds after which an ``async`` hook is cancelled.
 HOOK_SECONDS = 60.0
+_CANCEL_SECONDS = 1.0  # for a hook that is cancelled, to clean up
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -57,5 +58,10 @@ async def _within(coroutine: Coroutine[Any, Any, Any], seconds: float) -> None:
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
         task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
+        if not done:  # it goes on whenever this loop runs: nobody asks for its result any more
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  as asyncio.gather does
+        elif not task.cancelled():
+            task.exception()
         raise ProviderError(f"the hook took more than {seconds:.0f} s")
     task.result()

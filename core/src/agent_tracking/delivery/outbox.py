@@ -10,11 +10,12 @@ from typing import Protocol
 
 import msgspec
 
-from agent_tracking.delivery.backoff import RetryPolicy, retry_after
+from agent_tracking.delivery.backoff import RetryPolicy, pause_of, retry_after
 from agent_tracking.events import Record
 from agent_tracking.exceptions import ConfigurationError, Reject, RetryLater
 from agent_tracking.http_provider import (
     Delivered,
+    Drop,
     Endpoint,
     HTTPProvider,
     Payload,
@@ -29,7 +30,7 @@ from agent_tracking.http_provider import (
 __all__ = ["Exchange", "Outbox", "Sender", "Stopped"]
 
 _GZIP_FROM = 1024  # bytes; smaller bodies cost more time than they save
-#: A whole batch that a backend refuses is halved at most so many times for each level of halving.
+#: A batch of which a backend takes nothing is halved at most so many times for each level of halving.
 _SEARCH = 6
 
 
@@ -47,7 +48,9 @@ class Sender(Protocol):
 
 
 class Stopped(RetryLater):
-    """The provider's verdict was :class:`agent_tracking.http_provider.Stop`."""
+    """The provider's verdict was :class:`agent_tracking.http_provider.Stop`; ``fix`` says what helps."""
+
+    fix = ""
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +86,8 @@ class _Group:
         self.tries = 0
         self.first: float | None = None
         self.pause = 0.0
-        #: How many more halvings the search for a culprit may make; shared by the halves.
+        #: How many more halvings there may be until something is taken, and how many that was at first;
+        #: shared by the halves.
         self.search: list[int] | None = None
 
     def part(self, items: list[_Item]) -> _Group:
@@ -134,6 +138,9 @@ class Outbox:
         self._records: list[Record] = []
         self._left: list[int] = []
         self._reasons: dict[int, str] = {}
+        self._fix = ""
+        #: The Retry-After of the newest answer, in seconds.
+        self._asked = 0.0
         self._waiting: dict[str, list[_Item]] = {name: [] for name in self._endpoints}
 
     def add(self, record: Record, payloads: Sequence[Payload]) -> None:
@@ -169,7 +176,10 @@ class Outbox:
         ]
         if left:
             kind = Stopped if stop and stop != _INTERRUPTED else RetryLater
-            raise kind(stop, records=left, rejected=counts)
+            error = kind(stop, records=left, rejected=counts)
+            if isinstance(error, Stopped):
+                error.fix = self._fix
+            raise error
         if counts:
             raise Reject(counts=counts)
 
@@ -201,38 +211,53 @@ class Outbox:
         return self._apply(verdict, group, group.items, work)
 
     def _exchange(self, endpoint: Endpoint, payloads: list[Payload]) -> tuple[int | None, Verdict, str]:
-        request = self._provider.request(endpoint.name, payloads)
+        self._asked = 0.0
+        try:
+            request = self._provider.request(endpoint.name, payloads)
+        except Exception as error:  # noqa: BLE001  what was sent before keeps its own verdict
+            return None, Drop(reason="provider-error"), f"request() raised {type(error).__name__}"
         squeeze = (
             endpoint.gzip
             and len(request.body) >= _GZIP_FROM
             and self._compressed.get(endpoint.name) is not False
         )
         try:
-            response = self._sender.send(_compressed(request) if squeeze else request)
-            if squeeze and response.status in {400, 415} and endpoint.name not in self._compressed:
-                response = self._sender.send(request)
-                if response.status < 300:
-                    self._compressed[endpoint.name] = False
+            response, verdict = self._judged(_compressed(request) if squeeze else request, payloads)
+            if squeeze and endpoint.name not in self._compressed and response.status in {400, 415}:
+                read = not _names_nobody(verdict)
+                if not read:
+                    response, verdict = self._judged(request, payloads)
+                    read = response.status == 400
+                if read or response.status < 300:
+                    self._compressed[endpoint.name] = read
         except ConfigurationError as error:
-            return None, Stop(error.reason), error.reason
+            return None, Stop(error.reason, error.fix), error.reason
+        except _JudgeError as error:
+            return None, Drop(reason="provider-error"), str(error)
         except Exception as error:  # noqa: BLE001  a transport may raise anything; its text may hold the address
             return None, Retry(), f"{type(error).__name__} while sending"
         if squeeze and response.status < 300:
             self._compressed.setdefault(endpoint.name, True)
-        verdict = self._provider.judge(response, payloads)
-        if isinstance(verdict, Retry) and verdict.after is None:
-            asked = retry_after(response.headers.get("retry-after"))
-            if asked is not None:
-                verdict = Retry(None, verdict.indexes, verdict.rest, max(asked, verdict.at_least))
+        self._asked = retry_after(response.headers.get("retry-after")) or 0.0
         return response.status, verdict, ""
+
+    def _judged(self, request: Request, payloads: list[Payload]) -> tuple[Response, Verdict]:
+        response = self._sender.send(request)
+        try:
+            return response, self._provider.judge(response, payloads)
+        except Exception as error:  # noqa: BLE001  an author's code
+            raise _JudgeError(f"judge() raised {type(error).__name__}") from None
 
     def _apply(self, verdict: Verdict, group: _Group, items: list[_Item], work: deque[_Group]) -> str:
         """Do what the verdict says to ``items``; what is to be sent again goes to the front of ``work``."""
         if isinstance(verdict, Delivered):
             for item in items:
                 self._left[item.place] -= 1
+            if group.search is not None:
+                group.search[0] = group.search[1]
             return ""
         if isinstance(verdict, Stop):
+            self._fix = verdict.fix
             return verdict.reason or "stopped"
         if isinstance(verdict, Split):
             self._split(verdict.reason, group, items, work)
@@ -264,14 +289,16 @@ class Outbox:
             self._drop("gave-up", items)
             return
         backoff = self._policy.delay(part.tries)
-        at_once = verdict.after is not None and part.tries < self._policy.tries
-        part.pause = max(verdict.after or 0.0, verdict.at_least, 0.0 if at_once else backoff)
+        after = pause_of(verdict.after)
+        at_once = after is not None and part.tries < self._policy.tries
+        wanted = min(max(after or 0.0, pause_of(verdict.at_least) or 0.0), self._policy.longest)
+        part.pause = max(self._asked, wanted, 0.0 if at_once else backoff)
         self._retried(len(items))
         work.appendleft(part)
 
     def _split(self, reason: str, group: _Group, items: list[_Item], work: deque[_Group]) -> None:
         if group.search is None:
-            group.search = [_SEARCH * (len(items).bit_length() + 1)]
+            group.search = [_SEARCH * (len(items).bit_length() + 1)] * 2
         if len(items) == 1 or group.search[0] <= 0:
             self._drop(reason, items)
             return
@@ -279,6 +306,15 @@ class Outbox:
         middle = len(items) // 2
         work.appendleft(group.part(items[middle:]))
         work.appendleft(group.part(items[:middle]))
+
+
+class _JudgeError(Exception):
+    """The provider's ``judge`` raised."""
+
+
+def _names_nobody(verdict: Verdict) -> bool:
+    """Return whether the backend refused a body without a word on any record: perhaps it read none."""
+    return isinstance(verdict, Split) or (isinstance(verdict, Drop) and verdict.indexes is None)
 
 
 #: Why a batch ends unfinished although nothing is wrong: the lane has to stop.

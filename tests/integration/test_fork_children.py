@@ -1,0 +1,572 @@
+"""Forks: the parent goes on undisturbed, the child begins empty, works, and delivers what it tracked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent_tracking.testing import Sink
+
+METHODS = ["fork", "spawn", "forkserver"]
+
+
+def _clean(finished, status=0):
+    assert finished.err == ""
+    assert finished.status == status
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "os._exit(0)"])
+def test_queue_of_the_parent_is_not_sent_by_the_child(apps, ending):
+    finished = apps.run(f"""
+        import os, sys
+        from agent_tracking import track
+        for n in range(10):
+            track("x", {{"n": n}})
+        if not (pid := os.fork()):
+            {ending}
+        os.waitpid(pid, 0)
+    """)
+    _clean(finished)
+    assert apps.arrived() == list(range(10))
+
+
+def test_child_begins_with_empty_counters(apps):
+    finished = apps.run("""
+        import os, sys
+        from agent_tracking import flush, stats, track
+        for n in range(10):
+            track("x", {"n": n})
+        assert flush(10)
+        for n in range(10, 15):
+            track("x", {"n": n})
+        if not (pid := os.fork()):
+            numbers = stats()
+            assert numbers.tracked == 0 and numbers.intake == 0 and not numbers.dropped, numbers
+            assert all(p.accepted == p.delivered == 0 for p in numbers.providers.values()), numbers
+            track("x", {"n": 100})
+            assert flush(10)
+            assert stats().tracked == 1
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert stats().tracked == 15
+    """)
+    _clean(finished)
+    assert apps.arrived() == [*range(15), 100]
+
+
+def test_child_that_ends_normally_delivers(apps):
+    finished = apps.run("""
+        import os, sys
+        from agent_tracking import track
+        track("parent", {"n": 0})
+        pids = []
+        for child in range(1, 5):
+            if not (pid := os.fork()):
+                for n in range(5):
+                    track("child", {"n": 100 * child + n})
+                sys.exit(child)
+            pids.append(pid)
+        print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids])
+        track("parent", {"n": 1})
+    """)
+    _clean(finished)
+    assert finished.out == "[1, 2, 3, 4]\n"
+    assert apps.arrived() == [0, 1, *(100 * child + n for child in range(1, 5) for n in range(5))]
+
+
+def test_child_that_forks_again(apps):
+    finished = apps.run("""
+        import os, sys
+        from agent_tracking import track
+        for depth in range(4):
+            track("x", {"n": depth})
+            if pid := os.fork():
+                os.waitpid(pid, 0)
+                sys.exit(0)
+        track("x", {"n": 4})
+    """)
+    _clean(finished)
+    assert apps.arrived() == list(range(5))
+
+
+def test_child_that_skips_every_exit_hook_delivers_by_flush(apps):
+    finished = apps.run("""
+        import os
+        from agent_tracking import flush, track
+        track("x", {"n": 0})
+        if not (pid := os.fork()):
+            track("x", {"n": 1})
+            os._exit(0 if flush(10) else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+    """)
+    _clean(finished)
+    assert apps.arrived() == [0, 1]
+
+
+def test_fork_in_a_loop_while_eight_threads_track(apps):
+    finished = apps.run("""
+        import os, sys, threading, time
+        from agent_tracking import flush, track
+        ended = threading.Event()
+        counts = [0] * 8
+
+        def work(number):
+            while not ended.is_set():
+                track("parent", {"n": number * 100_000 + counts[number]})
+                counts[number] += 1
+                time.sleep(0.002)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for child in range(20):
+            if not (pid := os.fork()):
+                track("child", {"n": 1_000_000 + child})
+                os._exit(0 if flush(20) else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+        ended.set()
+        for thread in threads:
+            thread.join()
+        print(*counts)
+    """)
+    _clean(finished)
+    counts = list(map(int, finished.out.split()))
+    parents = [number * 100_000 + n for number, count in enumerate(counts) for n in range(count)]
+    assert apps.arrived() == sorted([*parents, *(1_000_000 + child for child in range(20))])
+
+
+def test_fork_on_a_thread(apps):
+    finished = apps.run("""
+        import os, sys, threading
+        from agent_tracking import flush, track
+        track("x", {"n": 0})
+
+        def work():
+            if not (pid := os.fork()):
+                track("x", {"n": 1})
+                os._exit(0 if flush(10) else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    """)
+    _clean(finished)
+    assert apps.arrived() == [0, 1]
+
+
+PLUGIN = """
+import time
+import {imports}
+time.sleep({seconds})
+from agent_tracking_webhook import WebhookProvider
+
+class Slow(WebhookProvider):
+    name = "slow"
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.7])
+def test_fork_while_a_plugin_is_imported(apps, tmp_path, seconds):
+    """The child would find modules that are half made: the fork waits for them."""
+    site = tmp_path / "site"
+    (site / "slow-1.0.dist-info").mkdir(parents=True)
+    (site / "slow-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n")
+    (site / "slow-1.0.dist-info" / "entry_points.txt").write_text(
+        "[agent_tracking.providers]\nslow = slow_plugin:Slow\n"
+    )
+    (site / "slow_plugin.py").write_text(PLUGIN.format(seconds=seconds, imports="httpx"))
+    finished = apps.run(
+        """
+        import os, sys, time
+        from agent_tracking import track
+        track("x", {"n": 0})
+        pids = []
+        for child in range(1, 4):
+            time.sleep(0.05)
+            if not (pid := os.fork()):
+                track("x", {"n": child})
+                sys.exit(0)
+            pids.append(pid)
+        assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0]
+        """,
+        environ={"PYTHONPATH": str(site), "AGENT_TRACKING_PROVIDERS": "slow"},
+    )
+    _clean(finished)
+    assert apps.arrived() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.02, 0.05, 0.08, 0.12, 0.2])
+def test_fork_at_any_moment_of_the_start(apps, moment):
+    finished = apps.run(
+        """
+        import os, sys, time
+        from agent_tracking import track
+        track("x", {"n": 0})
+        time.sleep(float(sys.argv[1]))
+        if not (pid := os.fork()):
+            track("x", {"n": 1})
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        """,
+        str(moment),
+    )
+    _clean(finished)
+    assert apps.arrived() == [0, 1]
+
+
+def test_every_lock_may_be_held_by_another_thread_at_the_fork(apps):
+    """Locks found by walking from the tracker: none is waited for in the child."""
+    finished = apps.run("""
+        import gc, os, sys, threading, _thread
+        from agent_tracking import api, flush, track
+        track("x", {"n": 0})
+        assert flush(10)
+        tracker = api.default_tracker()
+        LOCKS = (type(_thread.allocate_lock()), type(threading.RLock()))
+
+        def walk(root):
+            seen, todo, locks = set(), [root], []
+            while todo:
+                item = todo.pop()
+                if id(item) in seen or isinstance(item, (type, type(sys), str, bytes, int, float)):
+                    continue
+                seen.add(id(item))
+                if isinstance(item, LOCKS):
+                    locks.append(item)
+                    continue
+                todo += [v for v in gc.get_referents(item)
+                         if type(v).__module__.startswith(("agent_tracking", "builtins", "_thread", "threading"))
+                         or isinstance(v, LOCKS)]
+            return locks
+
+        lanes = tracker.dispatcher()._registry.lanes
+        locks = [lock for lock in walk(vars(tracker)) + walk(lanes) if hasattr(lock, "locked")]
+        assert len(locks) >= 4, locks
+        held, go = threading.Event(), threading.Event()
+
+        def hold():
+            taken = [lock for lock in locks if lock.acquire(blocking=False)]
+            print(len(taken), flush=True)
+            held.set()
+            go.wait()
+            for lock in taken:
+                lock.release()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        if not (pid := os.fork()):
+            track("x", {"n": 1})
+            os._exit(0 if flush(10) else 1)
+        status = os.waitpid(pid, 0)[1]
+        go.set()
+        thread.join()
+        assert status == 0
+    """)
+    _clean(finished)
+    assert int(finished.out) >= 2
+    assert apps.arrived() == [0, 1]
+
+
+def test_connection_of_the_parent_is_neither_used_nor_closed_by_the_child(apps):
+    finished = apps.run("""
+        import os, sys
+        from agent_tracking import flush, track
+        track("x", {"n": 0})
+        assert flush(10)
+        for child in range(1, 4):
+            if not (pid := os.fork()):
+                if child > 1:
+                    track("x", {"n": child})
+                sys.exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+        track("x", {"n": 10})
+    """)
+    _clean(finished)
+    assert apps.arrived() == [0, 2, 3, 10]
+
+
+def test_tls_connection_of_the_parent_survives_its_children(apps, tmp_path):
+    """Closing one properly writes to it, which would break the parent's stream."""
+    with Sink(tls=True) as sink:
+        bundle = tmp_path / "ca.pem"
+        bundle.write_text(sink.certificate)
+        over_tls = replace(apps, sink=sink)
+        finished = over_tls.run(
+            """
+            import gc, os, sys
+            from agent_tracking import flush, track
+            track("x", {"n": 0})
+            assert flush(10)
+            for child in range(1, 4):
+                if not (pid := os.fork()):
+                    track("x", {"n": child})
+                    gc.collect()
+                    sys.exit(0)
+                assert os.waitpid(pid, 0)[1] == 0
+            track("x", {"n": 10})
+            """,
+            environ={"SSL_CERT_FILE": str(bundle)},
+        )
+        _clean(finished)
+        assert over_tls.arrived() == [0, 1, 2, 3, 10]
+
+
+def test_async_provider_in_a_child_gets_a_loop_of_its_own(apps):
+    finished = apps.run(
+        """
+        import asyncio, os, sys
+        import agent_tracking
+
+        class Prints:
+            name = "prints"
+            async def track(self, event):
+                await asyncio.sleep(0.01)
+                os.write(1, f"{event.name} {os.getpid()}\\n".encode())
+
+        agent_tracking.register_provider(Prints())
+        agent_tracking.track("parent")
+        assert agent_tracking.flush(10)
+        if not (pid := os.fork()):
+            agent_tracking.track("child")
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        agent_tracking.track("parent")
+        """,
+        environ={"AGENT_TRACKING_PROVIDERS": "none"},
+    )
+    _clean(finished)
+    lines = [line.split() for line in finished.out.splitlines()]
+    assert [name for name, _ in lines] == ["parent", "child", "parent"]
+    assert lines[0][1] == lines[2][1] != lines[1][1]
+
+
+def test_import_and_looking_start_no_thread_so_that_a_later_fork_warns_of_nothing(apps):
+    """From 3.12 on a fork of a process with threads warns; nothing here filters that away."""
+    finished = apps.run(
+        """
+        import os, sys, threading, warnings
+        import agent_tracking
+        agent_tracking.providers()
+        agent_tracking.stats()
+        assert len(os.listdir("/proc/self/task")) == 1
+        if not (pid := os.fork()):
+            agent_tracking.track("x", {"n": 1})
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        """,
+        options=["-W", "error"],
+    )
+    _clean(finished)
+    assert apps.arrived() == [1]
+
+
+def test_subprocesses_under_load(apps):
+    finished = apps.run("""
+        import os, subprocess, sys, threading, time
+        from agent_tracking import track
+        ended = threading.Event()
+        count = 0
+
+        def work():
+            global count
+            while not ended.is_set():
+                track("x", {"n": count})
+                count += 1
+                time.sleep(0.0005)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        for _ in range(40):
+            subprocess.run(["/bin/true"], preexec_fn=lambda: None, check=True)
+        for _ in range(40):
+            if not (pid := os.fork()):
+                os._exit(0)
+            os.waitpid(pid, 0)
+        ended.set()
+        thread.join()
+        print(count)
+    """)
+    _clean(finished)
+    assert apps.arrived() == list(range(int(finished.out)))
+
+
+# multiprocessing
+
+WORK = """
+    import multiprocessing, os, sys
+    from concurrent.futures import ProcessPoolExecutor
+    from agent_tracking import track
+
+    def work(n):
+        track("child", {"n": n})
+        return os.getpid()
+
+    def leave(n):
+        track("child", {"n": n})
+        sys.exit(4)
+
+    if __name__ == "__main__":
+        context = multiprocessing.get_context(sys.argv[1])
+        track("parent", {"n": 0})
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_multiprocessing_process(apps, method):
+    finished = apps.run(
+        WORK
+        + """
+        children = [context.Process(target=work, args=(n,)) for n in range(1, 4)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+        assert [child.exitcode for child in children] == [0, 0, 0]
+        track("parent", {"n": 4})
+        """,
+        method,
+    )
+    _clean(finished)
+    assert apps.arrived() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_multiprocessing_child_that_exits_keeps_its_status(apps, method):
+    finished = apps.run(
+        WORK
+        + """
+        child = context.Process(target=leave, args=(1,))
+        child.start()
+        child.join()
+        assert child.exitcode == 4
+        """,
+        method,
+    )
+    _clean(finished)
+    assert apps.arrived() == [0, 1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ending", ["close", "terminate"])
+def test_multiprocessing_pool(apps, method, ending):
+    """``with Pool()`` terminates its workers: SIGTERM."""
+    finished = apps.run(
+        WORK
+        + """
+        pool = context.Pool(2)
+        pool.map(work, range(1, 21), chunksize=1)
+        getattr(pool, sys.argv[2])()
+        pool.join()
+        """,
+        method,
+        ending,
+    )
+    _clean(finished)
+    assert apps.arrived() == list(range(21))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pool_that_replaces_its_workers(apps, method):
+    finished = apps.run(
+        WORK
+        + """
+        pool = context.Pool(1, maxtasksperchild=1)
+        pids = pool.map(work, range(1, 4), chunksize=1)
+        assert len(set(pids)) == 3
+        pool.close()
+        pool.join()
+        """,
+        method,
+    )
+    _clean(finished)
+    assert apps.arrived() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_process_pool_executor(apps, method):
+    finished = apps.run(
+        WORK
+        + """
+        with ProcessPoolExecutor(2, mp_context=context) as executor:
+            list(executor.map(work, range(1, 21)))
+        """,
+        method,
+    )
+    _clean(finished)
+    assert apps.arrived() == list(range(21))
+
+
+# Forks in C: no hook of Python's runs.
+
+HIDDEN = """
+    import ctypes, os, sys, types
+    sys.modules["uwsgi"] = uwsgi = types.ModuleType("uwsgi")
+    uwsgi.opt = {"enable-threads": True}
+    from agent_tracking import flush, stats, track
+    fork = ctypes.PyDLL(None).fork  # holds the GIL, as uWSGI does
+"""
+
+
+@pytest.mark.parametrize("ending", ["flush", "exit"])
+@pytest.mark.parametrize("before", ["empty", "waiting", "delivered"])
+def test_child_forked_in_c_begins_empty_and_works(apps, before, ending):
+    finished = apps.run(
+        HIDDEN
+        + """
+    before, ending = sys.argv[1:]
+    if before != "empty":
+        for n in range(10):
+            track("parent", {"n": n})
+    if before == "delivered":
+        assert flush(10)
+    else:
+        import httpx, agent_tracking_webhook, agent_tracking.dispatcher  # no import is cut in two
+    if not (pid := fork()):
+        for n in range(10, 20):
+            track("child", {"n": n})
+        if ending == "flush":
+            os._exit(0 if flush(10) and stats().tracked == 10 else 1)
+        sys.exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    """,
+        before,
+        ending,
+    )
+    _clean(finished)
+    assert apps.arrived() == list(range(10 if before == "empty" else 0, 20))
+
+
+def test_child_forked_in_c_that_tracks_nothing_sends_nothing(apps):
+    finished = apps.run(
+        HIDDEN
+        + """
+    for n in range(10):
+        track("parent", {"n": n})
+    if not (pid := fork()):
+        sys.exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    """
+    )
+    _clean(finished)
+    assert apps.arrived() == list(range(10))
+
+
+@pytest.mark.parametrize("options", [{}, {"enable-threads": True}, {b"threads": b"4"}])
+def test_uwsgi_without_threads_is_told_the_option(apps, options):
+    finished = apps.run(f"""
+        import sys, types
+        sys.modules["uwsgi"] = uwsgi = types.ModuleType("uwsgi")
+        uwsgi.opt = {options!r}
+        from agent_tracking import flush, track
+        track("x", {{"n": 1}})
+        assert flush(10)
+        track("x", {{"n": 2}})
+    """)
+    assert finished.status == 0
+    assert finished.err.count("--enable-threads") == (0 if options else 1)
+    assert finished.err.count("\n") == (0 if options else 1)
+    assert apps.arrived() == [1, 2]
+
