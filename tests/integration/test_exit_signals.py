@@ -7,14 +7,16 @@ import time
 
 import pytest
 
+from agent_tracking.testing import Fault
+
 WAITS = """
-    import sys, threading, time
+    import os, sys, threading, time
     from agent_tracking import track
     for n in range(20):
         track("x", {"n": n})
-    print("ready", flush=True)
+    os.write(1, b"ready\\n")
     while True:
-        time.sleep(60)
+        time.sleep(0.02)  # a signal just before a long sleep would be seen after it
 """
 
 
@@ -46,7 +48,7 @@ def test_sigint_delivers_and_ends_as_keyboard_interrupt(apps):
 def test_sigterm_where_only_another_thread_tracks(apps):
     """That thread cannot set a handler."""
     source = """
-        import threading, time
+        import os, threading, time
         from agent_tracking import track
 
         def work():
@@ -56,8 +58,9 @@ def test_sigterm_where_only_another_thread_tracks(apps):
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-        print("ready", flush=True)
-        time.sleep(60)
+        os.write(1, b"ready\\n")
+        while True:
+            time.sleep(0.02)
     """
     status, _, err, _ = _signalled(apps, source, signal.SIGTERM)
     assert (status, err) == (-signal.SIGTERM, "")
@@ -66,14 +69,15 @@ def test_sigterm_where_only_another_thread_tracks(apps):
 
 def test_sigterm_where_the_package_was_imported_on_another_thread(apps):
     source = """
-        import threading, time
+        import os, threading, time
         thread = threading.Thread(target=lambda: __import__("agent_tracking"))
         thread.start()
         thread.join()
         from agent_tracking import track
         track("x", {"n": 1})
-        print("ready", flush=True)
-        time.sleep(60)
+        os.write(1, b"ready\\n")
+        while True:
+            time.sleep(0.02)
     """
     status, _, err, _ = _signalled(apps, source, signal.SIGTERM)
     assert (status, err) == (-signal.SIGTERM, "")
@@ -86,7 +90,7 @@ def test_sigterm_right_after_the_first_record(apps):
         import os, signal
         from agent_tracking import track
         track("x", {"n": 1})
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
         os.kill(os.getpid(), signal.SIGTERM)
         while True:
             pass
@@ -100,12 +104,12 @@ def test_sigterm_right_after_the_first_record(apps):
 @pytest.mark.parametrize("ending", ["sys.exit(7)", "flag"])
 def test_handler_of_the_application_runs_and_its_status_stays(apps, when, ending):
     source = """
-        import signal, sys, time
+        import os, signal, sys, time
         running = True
 
         def handler(number, frame):
             global running
-            print("handled", flush=True)
+            os.write(1, b"handled\\n")
             if "ENDING" == "flag":
                 running = False
             else:
@@ -118,7 +122,7 @@ def test_handler_of_the_application_runs_and_its_status_stays(apps, when, ending
             signal.signal(signal.SIGTERM, handler)
         for n in range(20):
             track("x", {"n": n})
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
         while running:
             time.sleep(0.01)
         track("x", {"n": 20})
@@ -130,20 +134,20 @@ def test_handler_of_the_application_runs_and_its_status_stays(apps, when, ending
 
 def test_handler_that_is_installed_later_wins(apps):
     source = """
-        import signal
+        import os, signal
         import agent_tracking
         def handler(number, frame): pass
         signal.signal(signal.SIGTERM, handler)
         agent_tracking.track("x", {"n": 1})
         assert signal.getsignal(signal.SIGTERM) is handler
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
     """
     assert _signalled(apps, source)[0] == 0
 
 
 def test_handler_that_calls_the_one_it_replaced_still_decides_the_status(apps):
     source = """
-        import signal, sys, time
+        import os, signal, sys, time
         from agent_tracking import track
 
         def handler(number, frame):
@@ -153,8 +157,9 @@ def test_handler_that_calls_the_one_it_replaced_still_decides_the_status(apps):
 
         before = signal.signal(signal.SIGTERM, handler)
         track("x", {"n": 1})
-        print("ready", flush=True)
-        time.sleep(60)
+        os.write(1, b"ready\\n")
+        while True:
+            time.sleep(0.02)
     """
     status, _, err, _ = _signalled(apps, source, signal.SIGTERM)
     assert (status, err) == (5, "")
@@ -164,13 +169,13 @@ def test_handler_that_calls_the_one_it_replaced_still_decides_the_status(apps):
 def test_handler_that_puts_the_old_one_back_and_raises_again(apps):
     """What uvicorn does."""
     source = """
-        import signal, time
+        import os, signal, time
         from agent_tracking import track
         caught = []
         before = signal.signal(signal.SIGTERM, lambda number, frame: caught.append(number))
         for n in range(20):
             track("x", {"n": n})
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
         while not caught:
             time.sleep(0.01)
         signal.signal(signal.SIGTERM, before)
@@ -183,14 +188,14 @@ def test_handler_that_puts_the_old_one_back_and_raises_again(apps):
 
 def test_asyncio_signal_handler_still_runs(apps):
     source = """
-        import asyncio, signal
+        import asyncio, os, signal
 
         async def main():
             ended = asyncio.Event()
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
             from agent_tracking import track
             track("x", {"n": 1})
-            print("ready", flush=True)
+            os.write(1, b"ready\\n")
             await ended.wait()
             track("x", {"n": 2})
 
@@ -203,12 +208,12 @@ def test_asyncio_signal_handler_still_runs(apps):
 
 def test_ignored_sigterm_stays_ignored(apps):
     source = """
-        import signal, time
+        import os, signal, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         from agent_tracking import track
         track("x", {"n": 1})
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
         time.sleep(0.3)
     """
     status, _, err, _ = _signalled(apps, source, signal.SIGTERM)
@@ -218,13 +223,13 @@ def test_ignored_sigterm_stays_ignored(apps):
 
 def test_other_signals_are_left_alone(apps):
     source = """
-        import signal
+        import os, signal
         before = {number: signal.getsignal(number) for number in signal.valid_signals()}
         import agent_tracking
         agent_tracking.track("x", {"n": 1})
         changed = {n for n in before if signal.getsignal(n) is not before[n]}
         assert changed == {signal.SIGTERM}, changed
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
     """
     assert _signalled(apps, source)[0] == 0
 
@@ -259,15 +264,13 @@ def test_second_sigterm_ends_at_once(apps, silent_port):
 
 
 def test_sigterm_during_the_drain_of_a_normal_exit_waits_for_it(apps):
-    from agent_tracking.testing import Fault
-
-    apps.sink.fail("webhook", Fault.FIX)
+    apps.sink.fail("webhook", Fault.delay(1.0))
     source = """
-        import atexit
+        import atexit, os
         from agent_tracking import track
         for n in range(20):
             track("x", {"n": n})
-        atexit.register(lambda: print("ready", flush=True))
+        atexit.register(lambda: os.write(1, b"ready\\n"))
     """
     process = apps.script(source)
     assert process.stdout.readline() == "ready\n"
@@ -281,7 +284,7 @@ def test_sigterm_during_the_drain_of_a_normal_exit_waits_for_it(apps):
 
 def test_signal_handler_that_tracks_while_the_main_thread_tracks(apps):
     source = """
-        import signal, time
+        import os, signal, time
         from agent_tracking import flush, track
         numbers = iter(range(1_000_000, 2_000_000))
         handled = []
@@ -313,7 +316,7 @@ def test_signal_handler_that_tracks_while_the_main_thread_tracks(apps):
 
 def test_flush_inside_a_signal_handler(apps):
     source = """
-        import signal, sys, time
+        import os, signal, sys, time
         from agent_tracking import flush, track
 
         def handler(number, frame):
@@ -321,8 +324,9 @@ def test_flush_inside_a_signal_handler(apps):
             sys.exit(0 if flush(10) else 1)
 
         signal.signal(signal.SIGTERM, handler)
-        print("ready", flush=True)
-        time.sleep(60)
+        os.write(1, b"ready\\n")
+        while True:
+            time.sleep(0.02)
     """
     status, _, err, _ = _signalled(apps, source, signal.SIGTERM)
     assert (status, err) == (0, "")
@@ -332,7 +336,7 @@ def test_flush_inside_a_signal_handler(apps):
 def test_sigterm_while_the_main_thread_holds_a_lock_of_ours(apps):
     """The drain comes to a halt, the process does not."""
     source = """
-        import time
+        import os, time
         from agent_tracking import api, track
         track("x", {"n": 1})
         tracker = api.default_tracker()
@@ -341,8 +345,9 @@ def test_sigterm_while_the_main_thread_holds_a_lock_of_ours(apps):
             lane = dict(tracker.dispatcher()._registry.lanes).get("webhook")
             time.sleep(0.01)
         with lane.source._lock:
-            print("ready", flush=True)
-            time.sleep(60)
+            os.write(1, b"ready\\n")
+            while True:
+                time.sleep(0.02)
     """
     status, _, _, seconds = _signalled(
         apps, source, signal.SIGTERM, environ={"AGENT_TRACKING_SHUTDOWN_TIMEOUT": "1"}
@@ -364,7 +369,7 @@ def test_first_process_of_a_container_goes_on_as_without_us(apps):
         os.kill(real, signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) is handler
         track("x", {"n": 2})
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
     """
     status, _, err, _ = _signalled(apps, source)
     assert (status, err) == (0, "")
@@ -375,7 +380,7 @@ def test_first_process_of_a_container_goes_on_as_without_us(apps):
 def test_process_that_is_terminated_by_its_parent(apps):
     """``multiprocessing.Process.terminate()`` and ``with Pool()`` send SIGTERM."""
     finished = apps.run("""
-        import multiprocessing, sys
+        import multiprocessing, os, sys
         from agent_tracking import track
 
         def work(pipe):
@@ -395,5 +400,3 @@ def test_process_that_is_terminated_by_its_parent(apps):
     assert (finished.status, finished.err) == (0, "")
     assert int(finished.out) == -signal.SIGTERM
     assert apps.arrived() == [1]
-
-

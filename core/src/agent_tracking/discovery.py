@@ -17,8 +17,9 @@ from difflib import get_close_matches
 from typing import Any
 
 import msgspec
-from importlib_metadata import distributions, version
-from packaging.requirements import InvalidRequirement, Requirement
+from importlib_metadata import PackageNotFoundError, distributions, version
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from agent_tracking.exceptions import ConfigurationError
@@ -27,12 +28,23 @@ from agent_tracking.provider import Provider, Values, missing
 from agent_tracking.records import ProviderRecord, ProviderState
 from agent_tracking.settings import Settings
 
-__all__ = ["GROUP", "Candidate", "Found", "Loaded", "find", "forgotten", "make", "select", "unknown_names"]
+__all__ = [
+    "FIRST_PARTY",
+    "GROUP",
+    "Candidate",
+    "Found",
+    "Loaded",
+    "find",
+    "forgotten",
+    "make",
+    "select",
+    "unknown_names",
+]
 
 GROUP = "agent_tracking.providers"
 
 #: Which package reads which variable: so that a variable set without its package is noticed.
-_FIRST_PARTY = {
+FIRST_PARTY = {
     "POSTHOG_API_KEY": "agent-tracking-posthog",
     "MIXPANEL_TOKEN": "agent-tracking-mixpanel",
     "AMPLITUDE_API_KEY": "agent-tracking-amplitude",
@@ -182,22 +194,36 @@ def _conflicting(
 
 
 def _incompatible(candidate: Candidate) -> ProviderRecord | None:
-    own = version("agent-tracking") if candidate.requires else ""
-    for text in candidate.requires:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
-            continue
-        if canonicalize_name(requirement.name) != "agent-tracking" or requirement.marker is not None:
-            continue
-        if not requirement.specifier.contains(own, prereleases=True):
+    own = _own_version() if candidate.requires else ""
+    for text in candidate.requires if own else ():
+        specifier = _required_of_us(text)
+        if specifier is not None and not specifier.contains(own, prereleases=True):
             return candidate.record(
                 ProviderState.INCOMPATIBLE,
                 f"{candidate.distribution} {candidate.version} is made for agent-tracking"
-                f" {requirement.specifier}, this is {own}",
+                f" {specifier}, this is {own}",
                 f"pip install --upgrade {candidate.distribution} agent-tracking",
             )
     return None
+
+
+def _own_version() -> str:
+    """Return the version of this package; nothing in a frozen application, which has no metadata."""
+    try:
+        return version("agent-tracking")
+    except PackageNotFoundError:
+        return ""
+
+
+def _required_of_us(text: str) -> SpecifierSet | None:
+    """Return the versions of agent-tracking that a requirement asks for here; ``None``: it asks for none."""
+    try:
+        requirement = Requirement(text)
+        ours = canonicalize_name(requirement.name) == "agent-tracking"
+        applies = ours and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
+    except ValueError:  # metadata is anybody's file
+        return None
+    return requirement.specifier if applies else None
 
 
 def make(candidate: Candidate, environ: Mapping[str, str]) -> Loaded:
@@ -284,6 +310,6 @@ def forgotten(found: Sequence[Candidate], environ: Mapping[str, str]) -> list[Pr
             distribution=distribution,
             variables=(variable,),
         )
-        for variable, distribution in _FIRST_PARTY.items()
+        for variable, distribution in FIRST_PARTY.items()
         if (environ.get(variable) or "").strip() and distribution not in installed
     ]

@@ -11,12 +11,15 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Protocol, cast
 
 from agent_tracking import forks, sigterm
 
-__all__ = ["arm", "drain"]
+__all__ = ["arm", "drain", "seconds"]
 
+_SECONDS = 5.0
 _import_pid = os.getpid()
 _armed_pid = 0
 
@@ -33,8 +36,8 @@ def arm() -> None:
         return
     _armed_pid = pid
     if pid != _import_pid:
-        atexit.unregister(drain)
-        atexit.register(drain)
+        atexit.unregister(_drain_and_keep_status)
+        atexit.register(_drain_and_keep_status)
     sigterm.chain(default_only=True)
     # Children by fork and forkserver skip atexit up to Python 3.12; finalizers with a negative
     # priority run after the application's own.
@@ -52,13 +55,38 @@ def arm() -> None:
 def drain() -> None:
     """Deliver what waits in every tracker of this process."""
     forks.check()
+    # An event loop that is closed puts the default action back (hypercorn's workers, which their parent
+    # then terminates): a SIGTERM from now on is to wait, too.
+    sigterm.chain(default_only=True)
     for tracker in list(forks.trackers):
         cast("_Draining", tracker).drain_at_exit()
+
+
+def seconds(environ: Mapping[str, str]) -> float:
+    """Return ``AGENT_TRACKING_SHUTDOWN_TIMEOUT`` as :mod:`agent_tracking.settings` reads it.
+
+    Imports nothing: a signal handler that ran into an import of the code that it interrupted would wait
+    for itself.
+    """
+    try:
+        wanted = float(environ.get("AGENT_TRACKING_SHUTDOWN_TIMEOUT", "").strip() or _SECONDS)
+    except ValueError:
+        return _SECONDS
+    return wanted if 0 <= wanted <= 86_400 else _SECONDS
+
+
+def _drain_and_keep_status() -> None:
+    drain()
+    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+        # The interpreter is about to end by SIGINT, and forgets that when text is executed meanwhile, as
+        # imports of dataclasses and named tuples do (run_eval_code_obj in CPython's Python/pythonrun.c).
+        with suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")  # noqa: S102
 
 
 def _drain_celery(**_: object) -> None:
     drain()
 
 
-atexit.register(drain)
+atexit.register(_drain_and_keep_status)
 sigterm.chain()

@@ -5,6 +5,10 @@ functions of a module), plain or ``async def``, with or without the ``@hookimpl`
 one provider come from one thread of its own, its *lane*: it may block, sleep or raise there without
 holding up the application or another provider. Hooks only ever gain arguments, and an
 implementation may leave out those that it does not need, so a provider written today keeps working.
+
+Whatever a hook raises, even ``SystemExit``, costs its own records only, which are counted; one that never
+returns holds up its own lane only, and ``stats()`` shows for how long it is ``busy``. What no thread can
+contain is the end of the process: ``os._exit()``, a signal, a crash in C code.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ class Reporter:
         self._lock = RLock()
         self._next: dict[tuple[str, str], float] = {}
         self._held: dict[tuple[str, str], int] = {}
+        self._advised: set[str] = set()
 
     def warn(self, provider: str, kind: str, text: str, count: int = 1) -> None:
         """Log ``text`` and the count of records since the last line of this provider and kind."""
@@ -68,10 +69,20 @@ class Reporter:
             self._next[key] = now + _EVERY
         self._write(provider, text, total)
 
+    def advise(self, text: str) -> None:
+        """Log ``text`` once for good: advice rather than a problem, so strict mode does not raise it."""
+        with self._lock:
+            if self.silent or text in self._advised:
+                return
+            self._advised.add(text)
+        self._write("", text, 0)
+
     def _kinds(self, provider: str) -> int:
         return sum(1 for known, _ in self._next if known == provider)
 
     def _write(self, provider: str, text: str, total: int) -> None:
+        if not text.isprintable():  # names of classes and the like are anybody's
+            text = one_line(text, 500)
         self._quiet(True)
         try:
             # The application's handlers may raise anything: that costs this line.

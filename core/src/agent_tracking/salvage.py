@@ -47,6 +47,8 @@ _TEXT = 8_192
 #: The most characters of all texts of a record together.
 _TEXTS = ENTRY_BYTES // 6
 _ID_TEXT = 1_024
+#: Characters that are kept for each entry behind one that takes all it can get.
+_KEPT_TEXT = 100
 #: The most bits of an integer whose decimal text is made; more would take long.
 _INT_BITS = 4_096
 
@@ -114,7 +116,7 @@ class _Walk:
 
     def unknown(self, value: object, _depth: int) -> str:
         self.changed = True
-        return f"<{_name_of(type(value))[:100]}>"
+        return self.text(f"<{_name_of(type(value))[:100]}>", 0)
 
     def text(self, value: object, _depth: int) -> str:
         plain = str.__str__(value)
@@ -136,7 +138,7 @@ class _Walk:
         plain = int.__int__(value)  # type: ignore[arg-type]
         if -(2**63) <= plain < 2**64:
             return plain
-        return str(plain) if plain.bit_length() <= _INT_BITS else self.unknown(value, depth)
+        return self.text(str(plain), 0) if plain.bit_length() <= _INT_BITS else self.unknown(value, depth)
 
     def number(self, value: object, _depth: int) -> float | None:
         plain = float.__float__(value)  # type: ignore[arg-type]
@@ -158,19 +160,29 @@ class _Walk:
             self.changed = True
             return MARK
         result: dict[str, object] = {}
-        for key, item in _some(lambda: dict.items(value), self.nodes):  # type: ignore[arg-type]
+        items = _some(lambda: dict.items(value), self.nodes)  # type: ignore[arg-type]
+        left = len(items)
+        for key, item in items:
             if self.nodes <= 0:
                 result[MARK] = MARK
                 self.changed = True
                 break
+            left -= 1
+            # One that is too large must not cost those that come behind it.
+            text = min(_KEPT_TEXT * left, self.text_room // 2)
+            self.nodes -= left
+            self.text_room -= text
             self.entry(result, key, item, depth)
-        if len(value) > len(result):  # type: ignore[arg-type]
+            self.nodes += left
+            self.text_room += text
+        if dict.__len__(value) > len(result):  # type: ignore[arg-type]
             self.changed = True
         return result
 
     def entry(self, result: dict[str, object], key: object, item: object, depth: int) -> None:
         if type(key) is str:
-            result[self.text(key, 0)] = self.value(item, depth - 1)
+            text = self.text(key, 0)  # first: the value may take what room is left
+            result[text] = self.value(item, depth - 1)
             return
         name = self.value(key, 1)
         text = name if type(name) is str else dumps(name).decode()
@@ -242,8 +254,8 @@ _BASES: tuple[tuple[type, _Convert], ...] = (
     (Decimal, _Walk.decimal),
     (bytes, lambda walk, value, depth: walk.base64(bytes.__getitem__(value, slice(_TEXT)), depth)),
     (dict, _Walk.mapping),
-    (list, lambda walk, value, depth: walk.sequence(list.__getitem__(value, slice(None)), depth)),
-    (tuple, lambda walk, value, depth: walk.sequence(tuple.__getitem__(value, slice(None)), depth)),
+    (list, lambda walk, value, depth: walk.sequence(list.__getitem__(value, slice(NODES + 1)), depth)),
+    (tuple, lambda walk, value, depth: walk.sequence(tuple.__getitem__(value, slice(NODES + 1)), depth)),
     (UUID, lambda _walk, value, _depth: UUID.__str__(value)),
 )
 

@@ -20,12 +20,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         disabled: everything off.
-        providers: only these (entry-point or distribution names); ``None`` = all, empty = none.
-        disabled_providers: not these; ``*`` = none at all.
+        providers: only these (entry-point or distribution names, comma-separated); ``none`` makes it
+            empty and means none of them; unset, it is ``None`` and means all.
+        disabled_providers: not these; ``*`` means none at all.
         flush_at: records after which a batch is sent.
         flush_interval: seconds after which a batch is sent.
         shutdown_timeout: seconds for a normal exit, shared by all providers.
-        queue_records, queue_bytes: the bound of each queue.
+        queue_records: the most records in each queue.
+        queue_bytes: the most bytes in each queue.
         strict: raise what would be logged.
         debug: log each request, redacted.
     """

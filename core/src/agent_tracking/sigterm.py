@@ -9,9 +9,12 @@ Chained, never replaced, and only in the main thread (others cannot):
   ends in a normal exit, where the rest is delivered; one that kills the process should call ``flush()``.
 - SIG_IGN, and handlers that are installed later: untouched. SIGINT raises KeyboardInterrupt, a normal exit.
 
+The price: Python runs handlers between two instructions of the main thread, so code in C that does not return
+holds up the end, as it does with any handler.
+
 Why at import: threads of a server that track cannot set a handler, and waitress sets none. uvicorn (since
-0.29, https://github.com/encode/uvicorn/pull/1600) puts back the handler that it found, then raises the signal again:
-with one worker it finds this one, since it imports the application first.
+0.29, https://github.com/encode/uvicorn/pull/1600) puts back the handler that it found, then raises the
+signal again: with one worker it finds this one, since it imports the application first.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -165,6 +166,10 @@ class Tracker(Intake):
             if not (result := flush(5)):
                 print("not delivered:", result.dropped, result.waiting)
         """
+        if self._dispatcher is not None and _inside_a_loop() and not self._own_thread():
+            self._dispatcher.report.advise(
+                "flush() was called inside a running event loop, which it blocks: use `await aflush()` there"
+            )
         return self._result(self._settle(monotonic() + _seconds(timeout)))
 
     async def aflush(self, timeout: float | None = None) -> FlushResult:
@@ -243,9 +248,8 @@ class Tracker(Intake):
         return FlushResult(waiting={"intake": len(self.entries)} if self.entries else {})
 
     def _shutdown_seconds(self) -> float:
-        from agent_tracking.settings import read_settings
-
-        return read_settings(self.environ)[0].shutdown_timeout
+        dispatcher = self._dispatcher
+        return exits.seconds(self.environ) if dispatcher is None else dispatcher.settings.shutdown_timeout
 
     def drain_at_exit(self) -> None:
         """Deliver what waits within the deadline of a normal exit; called by ``atexit`` and its like.
@@ -368,6 +372,11 @@ class _Serving:
     def __init__(self) -> None:
         self.alive = True
         self.ident = 0
+
+
+def _inside_a_loop() -> bool:
+    events = sys.modules.get("asyncio.events")
+    return events is not None and events._get_running_loop() is not None
 
 
 def _seconds(timeout: float | None) -> float:

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from agent_tracking_amplitude import AmplitudeProvider
-from agent_tracking_mixpanel import MixpanelProvider
-from agent_tracking_posthog import PostHogProvider
-from agent_tracking_webhook import WebhookProvider
 
 from agent_tracking import HTTPProvider, Tracker
 from agent_tracking.delivery.backoff import RetryPolicy
 from agent_tracking.delivery.http import HTTPSender
 from agent_tracking.testing import Backend, Fault, Sink
+from agent_tracking_amplitude import AmplitudeProvider
+from agent_tracking_mixpanel import MixpanelProvider
+from agent_tracking_posthog import PostHogProvider
+from agent_tracking_webhook import WebhookProvider
 
 CLASSES: dict[str, type[HTTPProvider]] = {
     "posthog": PostHogProvider,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+import tracemalloc
 
 import httpx
 import pytest
@@ -40,7 +41,8 @@ def test_an_answer_byte_by_byte_ends_at_the_requests_total_deadline(rig, sink, h
     one.track(20)
     assert one.tracker.flush(20)
     assert [exchange.verdict for exchange in seen] == ["retry", "delivered"]
-    assert seen[0].seconds < 0.5 + 1.0 + 1.0
+    # Headers are ended from another thread, a second later at the earliest.
+    assert seen[0].seconds < (0.5 + 1.0 + 1.0 if headers else 0.5 + 0.9)
 
 
 @pytest.mark.parametrize("headers", [False, True])
@@ -74,8 +76,14 @@ def test_the_total_deadline_holds_under_tls_too(headers):
 def test_an_answer_is_read_to_64_kib_and_never_inflated(sink, compressed):
     sender = HTTPSender(total=10)
     sink.fail("webhook", Fault.huge(50_000_000, gzip=compressed))
-    response = sender.send(Request(f"{sink.url}/webhook/hook", body=b'{"id":"1"}'))
-    sender.close()
+    tracemalloc.start()
+    try:
+        response = sender.send(Request(f"{sink.url}/webhook/hook", body=b'{"id":"1"}'))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        sender.close()
+    assert peak < 10_000_000
     assert len(response.body) <= BODY_LIMIT
     assert sink.requests("webhook")[0].headers["accept-encoding"] == "identity"
     if compressed:
@@ -104,7 +112,11 @@ def test_a_warm_tls_connection_is_not_shared_with_a_forked_child(kit, tmp_path):
     with tls_sink() as sink:
         trusted = tmp_path / "ca.pem"
         trusted.write_text(sink.certificate)
-        environ = {**sink.environ("webhook"), "AGENT_TRACKING_PROVIDERS": "webhook", "SSL_CERT_FILE": str(trusted)}
+        environ = {
+            **sink.environ("webhook"),
+            "AGENT_TRACKING_PROVIDERS": "webhook",
+            "SSL_CERT_FILE": str(trusted),
+        }
         finished = kit.python(source, {**environ, "PYTHONWARNINGS": "ignore"})
         assert finished.returncode == 0, finished.stderr
         serials = sorted(kit.serial(event) for event in sink.events("webhook", duplicates=True))
@@ -130,10 +142,12 @@ def test_a_receiver_that_cannot_inflate_gets_the_body_once_more_uncompressed_and
     assert one.account("posthog").delivered == 300
 
 
-def test_a_receiver_that_inflates_and_refuses_a_record_is_not_sent_uncompressed_bodies_from_then_on(rig, sink):
+def test_a_receiver_that_inflates_and_refuses_a_record_is_not_sent_uncompressed_bodies_from_then_on(
+    rig, sink
+):
     one = rig(("posthog",), environ={"AGENT_TRACKING_FLUSH_AT": "100000"})
     one.fail(Fault.poison())
-    one.track(100, [50])
+    one.track(100, [0])
     one.tracker.flush(20)
     one.track(100)
     assert one.tracker.flush(20)

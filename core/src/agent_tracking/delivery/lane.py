@@ -365,7 +365,10 @@ class Lane:
 
     def _refused(self, error: BaseException, count: int, outcome: _Outcome) -> None:
         if isinstance(error, Reject):
-            outcome.dropped.update({error.reason: 1} if count == 1 else error.counts)
+            counts = error.counts
+            if count == 1 and sum(counts.values()) != 1:
+                counts = {error.reason: 1}
+            outcome.dropped.update(counts)
             return
         self._failed(error, count, outcome)
 

@@ -44,7 +44,9 @@ class LaneLoop:
         """
         if self._loop is None:
             self._loop = _Loop()
-        self._loop.run_until_complete(_within(coroutine, HOOK_SECONDS))
+        error = self._loop.run_until_complete(_within(coroutine, HOOK_SECONDS))
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """Close the loop."""
@@ -53,15 +55,22 @@ class LaneLoop:
             self._loop = None
 
 
-async def _within(coroutine: Coroutine[Any, Any, Any], seconds: float) -> None:
-    task = asyncio.ensure_future(coroutine)
+async def _within(coroutine: Coroutine[Any, Any, Any], seconds: float) -> BaseException | None:
+    task = asyncio.ensure_future(_outcome(coroutine))
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
         task.cancel()
         done, _ = await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
         if not done:  # it goes on whenever this loop runs: nobody asks for its result any more
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  as asyncio.gather does
-        elif not task.cancelled():
-            task.exception()
-        raise ProviderError(f"the hook took more than {seconds:.0f} s")
-    task.result()
+        return ProviderError(f"the hook took more than {seconds:.0f} s")
+    return task.result()
+
+
+async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> BaseException | None:
+    """Return what the coroutine raised: of SystemExit and the like a task tells the loop, not its owner."""
+    try:
+        await coroutine
+    except BaseException as error:  # noqa: BLE001
+        return error
+    return None

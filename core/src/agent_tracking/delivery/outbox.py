@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from agent_tracking.delivery.backoff import RetryPolicy, pause_of, retry_after
-from agent_tracking.events import Record
+from agent_tracking.events import Record, TrackingEvent
 from agent_tracking.exceptions import ConfigurationError, Reject, RetryLater
 from agent_tracking.http_provider import (
     Delivered,
@@ -146,7 +146,10 @@ class Outbox:
     def add(self, record: Record, payloads: Sequence[Payload]) -> None:
         """Put one record's payloads into the batch; raises ``Reject`` for one that is too large."""
         for payload in payloads:
-            if len(payload.body) > self._endpoints[payload.endpoint or self._first].record_bytes:
+            most = self._endpoints[payload.endpoint or self._first].record_bytes
+            if len(payload.body) > most:
+                name = record.name if isinstance(record, TrackingEvent) else "an identity"
+                self._failed("too-large", f"{name} has {len(payload.body)} bytes, at most {most} are taken")
                 raise Reject("too-large")
         place = len(self._records)
         self._records.append(record)
@@ -214,6 +217,8 @@ class Outbox:
         self._asked = 0.0
         try:
             request = self._provider.request(endpoint.name, payloads)
+            if not isinstance(request, Request):
+                raise TypeError("request() returned no Request")
         except Exception as error:  # noqa: BLE001  what was sent before keeps its own verdict
             return None, Drop(reason="provider-error"), f"request() raised {type(error).__name__}"
         squeeze = (

@@ -43,7 +43,11 @@ class LaneSender:
     def close(self) -> None:
         """Close the connections."""
         if self._sender is not None:
-            self._sender.close()
+            self._quiet(True)
+            try:
+                self._sender.close()
+            finally:
+                self._quiet(False)
 
 
 def _http_sender() -> Sender:
