@@ -252,7 +252,9 @@ class Registry:
 
     def _failed(self, name: str, kind: str, text: str, lane: Lane) -> None:
         lane.counters.error(text)
-        if kind in {"retry", "split"}:
+        if kind == "too-large":
+            self._report.warn(name, "record-size", text, 0)
+        elif kind in {"retry", "split"}:
             self._report.warn(name, kind, f"{text}; tried again" if kind == "retry" else text, 0)
 
     def _observer(self) -> Callable[[Exchange], None] | None:

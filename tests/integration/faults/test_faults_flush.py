@@ -179,9 +179,7 @@ def test_a_resolver_that_hangs_for_one_provider_holds_up_no_other(rig):
 def test_the_process_ends_in_time_while_the_resolver_hangs(kit):
     """With the real transport: the name is looked up on the lane's thread, which nothing can interrupt."""
     source = """
-        import socket, sys, time
-        began = time.monotonic()
-        known = socket.getaddrinfo
+        import socket, time
         lookups = []
         def getaddrinfo(host, *args, **kwargs):
             lookups.append(host)
@@ -189,7 +187,10 @@ def test_the_process_ends_in_time_while_the_resolver_hangs(kit):
         socket.getaddrinfo = getaddrinfo
         from agent_tracking import track, flush
         track("order paid", {"n": 1})
-        assert not flush(1)
+        deadline = time.monotonic() + 20
+        while not lookups and time.monotonic() < deadline:
+            assert not flush(0.2)
+        assert not flush(0.5)
         assert lookups == ["hooks.example"], lookups
     """
     environ = {
@@ -200,7 +201,7 @@ def test_the_process_ends_in_time_while_the_resolver_hangs(kit):
     finished, seconds = timed(lambda: kit.python(source, environ))
     assert finished.returncode == 0, finished.stderr
     assert "not delivered: webhook: 1" in finished.stderr
-    assert seconds < 15
+    assert seconds < 30
 
 
 def test_a_long_wait_is_cut_short_for_a_last_try_when_the_process_ends(rig):
