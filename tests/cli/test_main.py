@@ -17,8 +17,8 @@ def test_version_is_the_distributions(cli):
 def test_help_names_every_command(cli):
     done = cli.run("--help")
     assert done.returncode == 0
-    assert "providers" in done.stdout
-    assert "demo" in done.stdout
+    for command in ("demo", "new", "providers"):
+        assert f"\n  {command} " in done.stdout
 
 
 def test_an_unknown_command_is_an_error(cli):

@@ -1,4 +1,4 @@
-"""A clean environment with the core, its command line and the packages of third parties, made once."""
+"""Clean environments, each made once: for the packages of third parties, and for an author at work."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _OURS = ("AGENT_TRACKING_", "POSTHOG_", "MIXPANEL_", "AMPLITUDE_", "TRACKING_WEB
 class Environment:
     """A virtual environment, without any of the four providers."""
 
-    def __init__(self, python: Path, room: Path) -> None:
+    def __init__(self, python: Path, room: Path, **environ: str) -> None:
         self.python = python
         self.room = room
+        self.environ = environ
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run its Python in an empty folder."""
@@ -32,12 +33,12 @@ class Environment:
         return subprocess.run(
             [str(self.python), *arguments],
             check=False,
-            env={**own, **environ},
+            env={**own, **self.environ, **environ},
             cwd=self.room,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
         )
 
     def rows(self, **environ: str) -> list[dict[str, Any]]:
@@ -81,3 +82,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory, uv: Callable[..., None])
     room = place / "room"
     room.mkdir()
     return Environment(python, room)
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory, uv: Callable[..., None]) -> Environment:
+    """What an author has: pip, pytest, and the core's wheel with ``[cli]``; pip installs from no index."""
+    place = tmp_path_factory.mktemp("workshop")
+    python = place / "venv" / "bin" / "python"
+    uv("venv", "--quiet", "--seed", "--python", sys.executable, str(place / "venv"))
+    uv("build", "--quiet", "--directory", str(ROOT), "--wheel", "--out-dir", str(place / "dist"))
+    (wheel,) = (place / "dist").glob("*.whl")
+    into = ("pip", "install", "--quiet", "--python", str(python))
+    uv(*into, f"{wheel}[cli]", "pytest>=8", "hatchling>=1.25", "editables")
+    room = place / "room"
+    room.mkdir()
+    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore", "PIP_NO_INPUT": "1"}
+    return Environment(python, room, PIP_NO_INDEX="1", PIP_NO_BUILD_ISOLATION="0", **quiet)

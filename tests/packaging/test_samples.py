@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from importlib_metadata import version
 
 from agent_tracking.testing import Backend, Sink
 
@@ -40,9 +45,13 @@ def test_every_installed_package_has_a_row_and_nothing_else_has(rows):
     assert {name: len(found) for name, found in rows.items()} == {
         "exits": 1,
         "from-the-future": 1,
+        "from-the-past": 1,
         "import-error": 1,
+        "sample-async": 1,
         "sample-http": 1,
+        "sample-older": 1,
         "sample-plain": 1,
+        "sample-sqlite": 1,
         "twice": 2,
         "wrong-signature": 1,
     }
@@ -94,12 +103,16 @@ def test_a_hook_that_does_not_match_shows_both_signatures(rows):
     assert row["fix"]
 
 
-def test_a_package_for_another_version_is_told_by_its_metadata_and_never_imported(rows):
-    row = _row(rows, "from-the-future")
+@pytest.mark.parametrize(
+    ("name", "asked", "its"), [("future", ">=99", "99.0.0"), ("past", "<0.0.5", "0.0.1")]
+)
+def test_a_package_for_other_versions_is_told_by_its_metadata_and_never_imported(rows, name, asked, its):
+    row = _row(rows, f"from-the-{name}")
+    distribution = f"agent-tracking-sample-from-the-{name}"
     assert row["state"] == "incompatible"
-    assert ">=99" in row["reason"]
-    assert "99.0.0" in row["reason"]
-    assert "pip install --upgrade" in row["fix"]
+    for word in (f"{distribution} {its}", asked, f"this is {version('agent-tracking')}"):
+        assert word in row["reason"]
+    assert row["fix"] == f"pip install --upgrade {distribution} agent-tracking"
 
 
 def test_two_packages_with_one_name_are_both_in_conflict_and_name_each_other(rows):
@@ -177,6 +190,94 @@ def test_broken_packages_cost_one_line_of_the_log_each_and_no_secret(installed, 
         assert len([line for line in lines if word in line]) == 1, (word, lines)
     assert len([line for line in lines if "both provide 'twice'" in line]) in {1, 2}
     assert "Traceback" not in done.stderr
+
+
+def test_the_database_sample_has_each_record_once_also_when_they_are_handed_over_twice(installed, tmp_path):
+    file = tmp_path / "records.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE records (too_few)")  # what it writes fails, until this is gone
+    switches = {"AGENT_TRACKING_PROVIDERS": "sample-sqlite", "SAMPLE_SQLITE_FILE": str(file)}
+    done = installed.run("-c", DATABASE_APP, str(file), **switches)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "waiting 2, then True\n"
+    with closing(sqlite3.connect(file)) as database:
+        found = database.execute("SELECT name, user, data FROM records ORDER BY time, name").fetchall()
+    assert found == [("$identify", "u-1", '{"plan":"pro"}'), ("order paid", "u-1", '{"total":9.5}')]
+
+
+DATABASE_APP = """
+import sqlite3, sys
+from contextlib import closing
+from agent_tracking import flush, identify, stats, track
+
+identify("u-1", {"plan": "pro"}, timestamp="2026-05-04T10:00:00Z")
+track("order paid", {"total": 9.5}, user_id="u-1", timestamp="2026-05-04T10:00:01Z")
+assert not flush(0.3)
+waiting = stats().providers["sample-sqlite"].waiting
+with closing(sqlite3.connect(sys.argv[1])) as database:
+    database.execute("DROP TABLE records")
+print(f"waiting {waiting}, then", bool(flush(20)))
+"""
+
+
+class _Taker(StreamRequestHandler):
+    """Takes nothing the first time, everything the second time."""
+
+    def handle(self):
+        received = self.server.received
+        received.append([json.loads(line)["id"] for line in self.rfile])
+        self.wfile.write(b"%d\n" % (len(received[-1]) if len(received) > 1 else 0))
+
+
+def test_the_async_sample_sends_on_its_own_loop_and_again_what_was_not_taken(installed):
+    app = 'from agent_tracking import track\nfor number in range(3):\n    track("step", {"number": number})'
+    with ThreadingTCPServer(("127.0.0.1", 0), _Taker) as server:
+        server.received = []
+        Thread(target=server.serve_forever, daemon=True).start()
+        port = str(server.server_address[1])
+        done = installed.run("-c", app, SAMPLE_ASYNC_HOST="127.0.0.1", SAMPLE_ASYNC_PORT=port)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    first, second = server.received
+    assert len(first) == 3
+    assert first == second
+
+
+def test_the_sample_for_older_hooks_gets_what_it_asks_for_which_is_nothing(installed, tmp_path):
+    file = tmp_path / "number"
+    app = f"{APP}\ntrack('order sent')"
+    done = installed.run("-c", app, SAMPLE_OLDER_FILE=str(file))
+    assert done.returncode == 0, done.stderr
+    assert file.read_text() == "2"
+
+
+def test_samples_of_today_go_on_when_a_hook_gains_an_argument(installed, tmp_path):
+    file = tmp_path / "number"
+    done = installed.run("-c", GROWN, SAMPLE_OLDER_FILE=str(file), SAMPLE_PLAIN_FILE=str(file))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1 event\n"
+
+
+GROWN = """
+import os
+from agent_tracking.hooks import find_hooks
+from agent_tracking.hookspecs import HookSpecs, hookspec
+from agent_tracking_sample_older import TallyProvider
+from agent_tracking_sample_plain import LineProvider
+
+class Grown(HookSpecs):
+    @hookspec
+    def track(self, event, attempt):
+        ...
+
+class Event:
+    message_id, name, properties = "1", "event", {}
+
+plain = LineProvider()
+find_hooks(TallyProvider(), "older", Grown).track(Event, 1)
+find_hooks(plain, "plain", Grown).track(Event, 1)
+print(open(os.environ["SAMPLE_OLDER_FILE"]).read(), "event" if '"event"' in plain._lines[0] else plain._lines)
+"""
 
 
 def test_the_http_sample_is_as_short_as_the_readme_says():

@@ -201,6 +201,22 @@ def test_a_provider_made_for_another_version_is_incompatible_before_it_is_import
     assert record.fix.startswith("pip install --upgrade acme-old")
 
 
+@pytest.mark.parametrize(
+    ("requirement", "state"),
+    [
+        ("Agent_Tracking[cli] >=99; python_version >= '3'", ProviderState.INCOMPATIBLE),
+        ("agent-tracking <0.0.1", ProviderState.INCOMPATIBLE),
+        ("agent-tracking >=99; python_version < '3'", ProviderState.ACTIVE),
+        ("agent-tracking >=99; extra == 'later'", ProviderState.ACTIVE),
+        ("agent-tracking-other >=99", ProviderState.ACTIVE),
+        ("agent-tracking ~~ nonsense", ProviderState.ACTIVE),
+    ],
+)
+def test_only_a_requirement_that_applies_here_makes_a_provider_incompatible(site, requirement, state):
+    site("some", provider("some"), requires=["agent-tracking>=0.1,<1", requirement])
+    assert rows({"ACME_KEY": "k"})["some"].state is state
+
+
 def test_switches_are_read_before_anything_is_imported(site):
     site("off", "raise AssertionError('imported')")
     for environ, reason in (

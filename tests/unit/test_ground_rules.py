@@ -49,10 +49,16 @@ def test_no_executor_is_used_which_refuses_work_when_the_process_ends():
     for folder in (CORE, *PLUGINS):
         for path in folder.rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+                names = (
+                    [alias.name for alias in node.names]
+                    if isinstance(node, ast.Import | ast.ImportFrom)
+                    else []
+                )
                 module = getattr(node, "module", None) or ""
                 assert not any(name.startswith("concurrent") for name in (*names, module)), path
-                assert not (isinstance(node, ast.Attribute) and node.attr in {"run_in_executor", "to_thread"}), path
+                assert not (
+                    isinstance(node, ast.Attribute) and node.attr in {"run_in_executor", "to_thread"}
+                ), path
 
 
 def test_no_log_handler_is_ever_added_so_that_the_first_warning_shows_without_any_setup():
@@ -173,7 +179,12 @@ def test_without_any_metadata_the_package_imports_finds_nobody_and_takes_a_class
     found = discovery.find(list)
     assert found == discovery.Found(())
     candidate = discovery.Candidate(
-        name="x", entry_point="x:X", distribution="x", version="1", requires=("agent-tracking>=99",), load=list
+        name="x",
+        entry_point="x:X",
+        distribution="x",
+        version="1",
+        requires=("agent-tracking>=99",),
+        load=list,
     )
     assert discovery.select([candidate], Settings()) == ([candidate], [])
     tracker = Tracker(environ={"X_KEY": "k"}, discover=False)
@@ -202,7 +213,9 @@ def test_what_finds_packages_may_raise_and_those_that_were_seen_stay():
     assert [candidate.name for candidate in found.candidates] == names
 
 
-@pytest.mark.parametrize(("error", "shown"), [(ValueError("hunter2"), False), (ImportError("no module x"), True)])
+@pytest.mark.parametrize(
+    ("error", "shown"), [(ValueError("hunter2"), False), (ImportError("no module x"), True)]
+)
 def test_an_import_that_fails_is_told_by_its_text_only_if_that_is_about_code(error, shown):
     def load():
         raise error
@@ -216,7 +229,9 @@ def test_an_import_that_fails_is_told_by_its_text_only_if_that_is_about_code(err
 def test_a_hook_that_runs_too_long_is_reported_once_a_minute(caplog):
     now = [0.0]
     reporter = Reporter(lambda _on: None, clock=lambda: now[0])
-    lane = Lane("slow", Hooks(lambda event: None, None, None), MemorySource(10, 1000), reporter, clock=lambda: now[0])
+    lane = Lane(
+        "slow", Hooks(lambda event: None, None, None), MemorySource(10, 1000), reporter, clock=lambda: now[0]
+    )
     lane.busy_since = 0.0
     for second in range(130):
         now[0] = float(second)
@@ -227,7 +242,9 @@ def test_a_hook_that_runs_too_long_is_reported_once_a_minute(caplog):
 
 
 def test_a_wait_between_two_tries_does_not_count_as_busy():
-    lane = Lane("x", Hooks(lambda event: None, None, None), MemorySource(10, 1000), Reporter(lambda _on: None))
+    lane = Lane(
+        "x", Hooks(lambda event: None, None, None), MemorySource(10, 1000), Reporter(lambda _on: None)
+    )
     seen = []
     lane.busy_since = lane._clock()
 

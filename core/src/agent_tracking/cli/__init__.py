@@ -1,4 +1,4 @@
-"""The command line: ``agent-tracking providers`` and ``agent-tracking demo``.
+"""The command line: ``agent-tracking providers``, ``demo`` and ``new``.
 
 It needs click and rich, which servers do without: ``pip install 'agent-tracking[cli]'``.
 """

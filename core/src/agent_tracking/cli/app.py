@@ -6,6 +6,7 @@ import click
 from importlib_metadata import version
 
 from agent_tracking.cli.demo.command import demo
+from agent_tracking.cli.new.command import new
 from agent_tracking.cli.providers import providers
 
 __all__ = ["app"]
@@ -19,3 +20,4 @@ def app() -> None:
 
 app.add_command(providers)
 app.add_command(demo)
+app.add_command(new)

@@ -17,7 +17,7 @@ class SampleHTTPProvider(HTTPProvider):
         EnvVar("SAMPLE_HTTP_KEY", required=True, secret=True, help="the write key"),
         EnvVar("SAMPLE_HTTP_URL", required=True, help="where records are posted"),
     )
-    endpoints = (Endpoint(records=100, body_bytes=500_000, gzip=True),)
+    endpoints = (Endpoint(records=100, record_bytes=500_000, body_bytes=500_000, gzip=True),)
 
     def encode(self, record: TrackingEvent | Identity) -> Payload:
         """Wrap the properties or the traits, which are JSON text already."""
