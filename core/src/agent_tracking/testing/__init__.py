@@ -7,6 +7,7 @@
 >>> sorted(environ)
 ['POSTHOG_API_KEY', 'POSTHOG_HOST']
 
+:class:`ProviderConformance` proves a provider (:mod:`agent_tracking.testing.conformance`); it needs pytest.
 :class:`Sink` runs in threads of this process, :class:`SinkProcess` (or
 ``python -m agent_tracking.testing.sink``) in a process of its own. See :mod:`agent_tracking.testing.sink`.
 """
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_tracking.testing.backends import Answer, Backend, Incoming, Reading
+    from agent_tracking.testing.conformance import Capabilities, ProviderConformance
     from agent_tracking.testing.elsewhere import refused_url, unresolvable_url
     from agent_tracking.testing.faults import Fault
     from agent_tracking.testing.ledger import Count, Ledger, Received, Totals
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "Backend",
+    "Capabilities",
     "Count",
     "Fault",
     "Incoming",
     "Ledger",
+    "ProviderConformance",
     "Reading",
     "Received",
     "Sink",
@@ -45,10 +49,12 @@ __all__ = [
 _HOMES = {
     "Answer": "backends",
     "Backend": "backends",
+    "Capabilities": "conformance",
     "Count": "ledger",
     "Fault": "faults",
     "Incoming": "backends",
     "Ledger": "ledger",
+    "ProviderConformance": "conformance",
     "Reading": "backends",
     "Received": "ledger",
     "Sink": "sink",
