@@ -49,7 +49,9 @@ def tracker() -> Iterator[Tracker]:
     tracker.shutdown(5)
 
 
-def test_ten_loops_one_after_another_track_and_flush_and_the_lanes_own_loop_is_another(tracker: Tracker) -> None:
+def test_ten_loops_one_after_another_track_and_flush_and_the_lanes_own_loop_is_another(
+    tracker: Tracker,
+) -> None:
     provider = AsyncRecorder()
     tracker.register_provider(provider)
     app_loops = set()
@@ -194,7 +196,9 @@ def test_ids_and_values_are_those_of_the_moment_of_the_call_on_any_thread(tracke
         pool.submit(work, "plain").result()
     assert tracker.flush(10)
     assert all(event.user_id == event.properties["expected"] for event in recorder.seen[:50])
-    assert recorder.seen[50].user_id == "nobody", "a plain pool thread has no context: copy_context().run gives it one"
+    assert recorder.seen[50].user_id == "nobody", (
+        "a plain pool thread has no context: copy_context().run gives it one"
+    )
 
 
 def test_an_import_cycle_between_plugin_and_app_with_a_flush_at_module_level_returns_in_time(

@@ -11,11 +11,11 @@ import time
 from typing import Any
 
 import pytest
-from agent_tracking.testing import Fault, refused_url
 
 from agent_tracking import Tracker
 from agent_tracking.logs import Reporter
 from agent_tracking.settings import Settings
+from agent_tracking.testing import Fault, refused_url
 
 PRELUDE = """
 import gc, json, os, statistics, sys, threading, time
@@ -84,13 +84,16 @@ def measured(apps: Any, body: str, environ: dict[str, str] | None = None) -> dic
     return said
 
 
-def test_500000_events_with_all_four_backends_down_stay_under_150_mb_and_calls_stay_as_fast(apps: Any) -> None:
+def test_500000_events_with_all_four_backends_down_stay_under_150_mb_and_calls_stay_as_fast(
+    apps: Any,
+) -> None:
     said = measured(
         apps,
         """
         control = quiet_control()
+        agent_tracking.providers()
         track("warm")
-        flush(0.2)
+        flush(1)
         peak = Peak()
         properties = {"total": 9.5, "currency": "CHF", "path": "/checkout/step/2", "ok": True}
         mine, fair = [], []
@@ -98,6 +101,7 @@ def test_500000_events_with_all_four_backends_down_stay_under_150_mb_and_calls_s
             times = each(lambda n: track("order paid", properties, user_id=f"u-{n}"), 10_000)
             fair.append(statistics.median(each(lambda n: control.track("order paid", properties, user_id="u"), 500)))
             mine.append(statistics.median(times))
+        flush(1)
         numbers = stats()
         say(grown=peak.grown(), early=statistics.median(mine[:10]), late=statistics.median(mine[-10:]),
             fair=statistics.median(fair), tracked=numbers.tracked, waiting=[p.waiting for p in numbers.providers.values()],
@@ -107,7 +111,7 @@ def test_500000_events_with_all_four_backends_down_stay_under_150_mb_and_calls_s
     )
     assert said["tracked"] == 500_001
     assert len(said["waiting"]) == 4
-    assert all(0 < waiting <= 100_600 for waiting in said["waiting"])
+    assert all(50_000 < waiting <= 100_600 for waiting in said["waiting"]), said["waiting"]
     assert said["sums"] == [0] * 4
     assert said["grown"] < 150 * MIB
     assert said["late"] < 3 * said["early"] + 5e-6
@@ -115,7 +119,9 @@ def test_500000_events_with_all_four_backends_down_stay_under_150_mb_and_calls_s
 
 
 @pytest.mark.parametrize("paused", ["lanes", "dispatcher"])
-def test_100000_large_events_that_nobody_takes_stay_within_the_bounds_in_bytes(apps: Any, paused: str) -> None:
+def test_100000_large_events_that_nobody_takes_stay_within_the_bounds_in_bytes(
+    apps: Any, paused: str
+) -> None:
     said = measured(
         apps,
         f"""
@@ -164,7 +170,7 @@ def test_100000_waiting_records_cost_the_garbage_collector_little(apps: Any) -> 
 
         def collect():
             times = []
-            for _ in range(5):
+            for _ in range(9):
                 began = time.perf_counter()
                 gc.collect()
                 times.append(time.perf_counter() - began)
@@ -189,7 +195,7 @@ def test_100000_waiting_records_cost_the_garbage_collector_little(apps: Any) -> 
         """,
     )
     assert said["waiting"] > 99_000
-    assert said["grown"] < said["control"] / 4
+    assert said["grown"] < said["control"] / 2
 
 
 def test_a_million_names_leave_the_counters_and_the_log_limiter_small(apps: Any) -> None:
@@ -263,7 +269,9 @@ def test_calls_from_eight_threads_are_as_short_beside_a_provider_that_never_retu
     assert said["mine"] < 5 * said["fair"] + 0.001
 
 
-def test_a_backend_that_takes_connections_and_never_answers_costs_the_caller_nothing(apps: Any, silent_port: int) -> None:
+def test_a_backend_that_takes_connections_and_never_answers_costs_the_caller_nothing(
+    apps: Any, silent_port: int
+) -> None:
     said = measured(
         apps,
         """
@@ -284,7 +292,9 @@ def test_a_backend_that_takes_connections_and_never_answers_costs_the_caller_not
     assert said["late"] < 10 * said["late_fair"] + 0.001
 
 
-def test_a_call_on_a_full_queue_costs_no_more_than_on_an_empty_one_and_nothing_can_be_told_to_block(apps: Any) -> None:
+def test_a_call_on_a_full_queue_costs_no_more_than_on_an_empty_one_and_nothing_can_be_told_to_block(
+    apps: Any,
+) -> None:
     said = measured(
         apps,
         """
@@ -292,6 +302,7 @@ def test_a_call_on_a_full_queue_costs_no_more_than_on_an_empty_one_and_nothing_c
         def stall(record):
             gate.wait()
         tracker = Tracker(environ={"AGENT_TRACKING_QUEUE_RECORDS": "5000"}, discover=False, processors=(stall,))
+        tracker.providers()  # from now on its settings hold
         tracker.track("warm")
         tracker.flush(0.2)
         empty = statistics.median(each(lambda n: tracker.track("event", {"n": n}), 4_000))
@@ -338,7 +349,9 @@ def test_hundreds_of_trackers_made_and_shut_down_leave_no_thread_no_hook_and_no_
     assert said["grown"] < 10 * MIB
 
 
-def test_without_threads_records_wait_and_go_at_the_next_call_that_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_threads_records_wait_and_go_at_the_next_call_that_gets_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from agent_tracking import tracker as module
 
     class Recorder:
@@ -393,7 +406,9 @@ class Lines:
         reporter._write = lambda provider, text, total: self.found.append((provider, text, total))  # type: ignore[method-assign]
 
 
-def test_an_hour_of_outage_is_one_line_a_minute_for_each_provider_and_kind_with_every_record_counted() -> None:
+def test_an_hour_of_outage_is_one_line_a_minute_for_each_provider_and_kind_with_every_record_counted() -> (
+    None
+):
     now = 0.0
     reporter = Reporter(lambda _on: None, clock=lambda: now)
     lines = Lines(reporter)
@@ -424,7 +439,9 @@ def test_kinds_that_are_made_up_share_one_line() -> None:
     assert len(reporter._next) + len(reporter._held) <= 102
 
 
-def test_first_drop_of_a_kind_is_a_warning_without_any_setup_that_says_who_why_how_many_and_what_helps(apps: Any) -> None:
+def test_first_drop_of_a_kind_is_a_warning_without_any_setup_that_says_who_why_how_many_and_what_helps(
+    apps: Any,
+) -> None:
     finished = apps.run(
         """
         from agent_tracking import flush, register_provider, track
@@ -455,7 +472,11 @@ def test_the_fast_path_bounds_its_time_for_one_text_that_is_passed_many_times() 
     tracker.due = float("inf")
     text = "x" * 5_000_000
     times = {}
-    for name, properties in (("once", {"a": text}), ("often", {"a": [text] * 1000}), ("flat", {str(n): text for n in range(1000)})):
+    for name, properties in (
+        ("once", {"a": text}),
+        ("often", {"a": [text] * 1000}),
+        ("flat", {str(n): text for n in range(1000)}),
+    ):
         began = time.perf_counter()
         tracker.track("event", properties)
         times[name] = time.perf_counter() - began

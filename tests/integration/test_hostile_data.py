@@ -16,15 +16,15 @@ from decimal import Decimal
 from typing import Any
 
 import attrs
-import numpy
+import numpy as np
 import pydantic
 import pytest
-from agent_tracking.testing import Sink
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_tracking import Tracker
 from agent_tracking.snapshot import NODES
+from agent_tracking.testing import Sink
 from agent_tracking_amplitude import AmplitudeProvider
 from agent_tracking_mixpanel import MixpanelProvider
 from agent_tracking_posthog import PostHogProvider
@@ -187,7 +187,10 @@ VALUES: dict[str, tuple[Callable[[], Any], bool]] = {
     "text of 10 MB": (lambda: SHARED, True),
     "one text of 10 MB a hundred times": (lambda: [SHARED] * 100, True),
     "100,000 keys": (lambda: {str(number): number for number in range(100_000)}, True),
-    "keys that are no text": (lambda: {1: 1, None: 2, True: 3, (1, 2): 4, (3, 4): 5, 1.5: 6, b"b": 7}, False),
+    "keys that are no text": (
+        lambda: {1: 1, None: 2, False: 3, (1, 2): 4, (3, 4): 5, 1.5: 6, b"b": 7},
+        False,
+    ),
     "a cycle": (cycle, True),
     "10,000 levels": (lambda: deep(10_000), True),
     "bytes": (lambda: [b"\x00\xff", bytearray(b"x"), memoryview(b"abc")[::2]], False),
@@ -202,10 +205,10 @@ VALUES: dict[str, tuple[Callable[[], Any], bool]] = {
     "an object with slots": (lambda: Slotted(1, {2}), False),
     "a model": (lambda: Model(x=1, y=[2]), False),
     "numpy scalars": (
-        lambda: [numpy.int8(1), numpy.float16(0.5), numpy.longdouble(2), numpy.bool_(True)],
+        lambda: [np.int8(1), np.float16(0.5), np.longdouble(2), np.bool_(True)],
         False,
     ),
-    "a numpy array": (lambda: numpy.zeros((1000, 1000)), True),
+    "a numpy array": (lambda: np.zeros((1000, 1000)), True),
     "sets": (lambda: [{1}, frozenset({2}), collections.deque([3])], False),
     "a generator": (generator, True),
     "a mapping": (lambda: types.MappingProxyType({"a": 1}), True),
@@ -225,14 +228,14 @@ VALUES: dict[str, tuple[Callable[[], Any], bool]] = {
 }
 
 
-def control() -> float:
-    """Return the seconds that cutting a plain record takes here and now."""
+def seconds_of(properties: dict[str, Any]) -> float:
+    """Return how long a call takes at best, on a tracker that does nothing else."""
     tracker = Tracker(environ={}, discover=False)
     tracker.due = math.inf
     times = []
     for _ in range(3):
         began = time.perf_counter()
-        tracker.track("control", {"list": list(range(NODES * 2)), "odd": object()})
+        tracker.track("event", properties)
         times.append(time.perf_counter() - began)
     return min(times)
 
@@ -240,25 +243,32 @@ def control() -> float:
 @pytest.mark.parametrize("name", VALUES)
 def test_no_value_raises_or_stalls_and_everything_else_arrives_at_all_four(bench: Bench, name: str) -> None:
     make, lossy = VALUES[name]
-    value, before, fair = make(), bench.salvaged(), control()
+    properties, before = {"first": 1, "value": make(), "other": "stays"}, bench.salvaged()
+    fair = seconds_of({"list": list(range(NODES * 2)), "odd": object()})
+    assert seconds_of(properties) < 0.05 + 20 * fair
     bench.tracker.track("before", {"n": 1})
-    began = time.perf_counter()
-    bench.tracker.track("hostile", {"first": 1, "value": value, "other": "stays"}, user_id="u-1")
-    seconds = time.perf_counter() - began
+    bench.tracker.track("hostile", properties, user_id="u-1")
     bench.tracker.track("after", {"n": 2})
     for provider, events in bench.arrived().items():
         assert [event for event, _ in events] == ["before", "hostile", "after"], provider
-        properties = events[1][1]
-        assert properties["first"] == 1, provider
-        assert properties["other"] == "stays", provider
-        assert "value" in properties, provider
-    assert seconds < 0.1 + 20 * fair
+        sent = events[1][1]
+        assert sent["first"] == 1, provider
+        assert sent["other"] == "stays", provider
+        assert "value" in sent, provider
     assert bench.salvaged() - before == lossy
 
 
 def test_a_property_that_needs_a_query_is_not_asked_for(bench: Bench) -> None:
     bench.tracker.track("lazy", {"row": Lazy(7)})
     assert bench.arrived()["webhook"][0][1]["row"] == {"plain": 7, "queried": "<error>"}
+
+
+def test_what_stands_behind_a_huge_value_arrives_at_any_depth(bench: Bench) -> None:
+    huge = {str(number): number for number in range(100_000)}
+    bench.tracker.track("behind", {"a": {"b": huge, 0: None, "c": {"d": huge, 1: 1}}, "e": [huge], "last": 1})
+    (properties,) = [properties for _, properties in bench.arrived()["webhook"]]
+    assert properties["last"] == 1
+    assert {"b", "0", "c"} <= set(properties["a"])
 
 
 def test_tuples_as_keys_stay_apart(bench: Bench) -> None:
@@ -403,20 +413,24 @@ tree = st.recursive(
     max_leaves=12,
 )  # fmt: skip
 events = st.lists(
-    st.tuples(st.text(st.characters(), min_size=1, max_size=30), st.dictionaries(st.text(st.characters()), tree, max_size=5)),
+    st.tuples(
+        # Names that begin with "$" are the vendors' own, with rules of their own.
+        st.text(st.characters(), min_size=1, max_size=30).filter(lambda name: not name.strip().startswith("$")),
+        st.dictionaries(st.text(st.characters()), tree, max_size=5),
+    ),
     min_size=1,
     max_size=4,
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(batch=events)
 def test_any_batch_of_anything_arrives_whole_at_all_four(
     bench: Bench, batch: list[tuple[str, dict[str, Any]]]
 ) -> None:
     bench.arrived()
     for number, (name, properties) in enumerate(batch):
-        bench.tracker.track(name, {"marker": number, **Pick.resolved(properties), "marker": number})
+        bench.tracker.track(name, {**Pick.resolved(properties), "marker": number})
     named = [number for number, (name, _) in enumerate(batch) if name.strip()]
     for provider, found in bench.arrived().items():
         assert [properties["marker"] for _, properties in found] == named, provider

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from agent_tracking.testing import Sink
 
 from agent_tracking import (
     Delivered,
@@ -37,6 +36,7 @@ from agent_tracking.delivery import lane as lanes
 from agent_tracking.delivery import loop as loops
 from agent_tracking.delivery.backoff import RetryPolicy
 from agent_tracking.http_provider import json_array
+from agent_tracking.testing import Sink
 from agent_tracking_webhook import WebhookProvider
 
 RECORDS = 20
@@ -107,7 +107,10 @@ def track_all(tracker: Tracker) -> list[float]:
 
 
 def balanced(stats: Any) -> bool:
-    return stats.accepted == stats.delivered + sum(stats.dropped.values()) + stats.waiting and stats.delivered >= 0
+    return (
+        stats.accepted == stats.delivered + sum(stats.dropped.values()) + stats.waiting
+        and stats.delivered >= 0
+    )
 
 
 class Treacherous(OSError):
@@ -244,7 +247,9 @@ HTTP_NONSENSE: dict[str, Callable[[], HTTPProvider]] = {
 
 
 @pytest.mark.parametrize("name", HTTP_NONSENSE)
-def test_an_http_provider_that_answers_nonsense_settles_its_records(beside: Callable[..., Tracker], name: str) -> None:
+def test_an_http_provider_that_answers_nonsense_settles_its_records(
+    beside: Callable[..., Tracker], name: str
+) -> None:
     tracker = beside(HTTP_NONSENSE[name](), sender=Answering)
     track_all(tracker)
     assert tracker.flush(10).waiting == {}
@@ -256,11 +261,15 @@ def test_an_http_provider_that_answers_nonsense_settles_its_records(beside: Call
 
 
 @pytest.mark.parametrize("after", [math.nan, math.inf, -1.0, 1e300, "soon"], ids=str)
-def test_a_pause_that_is_none_neither_spins_nor_parks_for_ever(beside: Callable[..., Tracker], after: Any) -> None:
+def test_a_pause_that_is_none_neither_spins_nor_parks_for_ever(
+    beside: Callable[..., Tracker], after: Any
+) -> None:
     sent = []
     policy = RetryPolicy(first=0.02, longest=0.05, tries=5, window=0.1)
     tracker = beside(
-        http(judge=lambda *_: sent.append(1) or Retry(after=after, at_least=after)), sender=Answering, retry=policy
+        http(judge=lambda *_: sent.append(1) or Retry(after=after, at_least=after)),
+        sender=Answering,
+        retry=policy,
     )
     tracker.track("event", {"n": 0})
     assert tracker.flush(10).dropped == {"gave-up": 1}
@@ -270,7 +279,11 @@ def test_a_pause_that_is_none_neither_spins_nor_parks_for_ever(beside: Callable[
 def test_one_record_that_cannot_be_encoded_costs_itself_only(beside: Callable[..., Tracker]) -> None:
     def encode(_self: object, record: Any) -> Any:
         number = record.properties["n"]
-        return [Payload(b"{}"), (part for part in "ab"), 7][number % 3] if number % 3 else Payload(b"{}", "events")
+        return (
+            [Payload(b"{}"), (part for part in "ab"), 7][number % 3]
+            if number % 3
+            else Payload(b"{}", "events")
+        )
 
     tracker = beside(http(encode=encode), sender=Answering)
     track_all(tracker)
@@ -305,7 +318,11 @@ def test_a_provider_that_never_returns_delays_nobody_and_is_seen_to_hang(
     assert first.waiting == RECORDS
     assert tracker.stats().providers["good"].busy is None
     until(lambda: (tracker.stats().providers["sleeping"].busy or 0) > first.busy + 0.2)
-    until(lambda: any(r.name == "agent_tracking.sleeping" and "has been running" in r.message for r in caplog.records))
+    until(
+        lambda: any(
+            r.name == "agent_tracking.sleeping" and "has been running" in r.message for r in caplog.records
+        )
+    )
     tracker.gate.set()  # type: ignore[attr-defined]
     assert tracker.flush(10)
     assert tracker.stats().providers["sleeping"].busy is None
@@ -313,7 +330,10 @@ def test_a_provider_that_never_returns_delays_nobody_and_is_seen_to_hang(
 
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_an_async_hook_that_never_returns_is_cancelled_counted_and_the_lane_goes_on(
-    beside: Callable[..., Tracker], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, stubborn: bool
+    beside: Callable[..., Tracker],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    stubborn: bool,
 ) -> None:
     monkeypatch.setattr(loops, "HOOK_SECONDS", 0.05)
     monkeypatch.setattr(loops, "_CANCEL_SECONDS", 0.05)
@@ -369,7 +389,9 @@ def test_what_a_hook_returns_means_nothing(beside: Callable[..., Tracker]) -> No
     assert tracker.stats().providers["talking"].delivered == RECORDS
 
 
-def test_a_hook_that_is_an_async_generator_is_refused_rather_than_never_run(beside: Callable[..., Tracker]) -> None:
+def test_a_hook_that_is_an_async_generator_is_refused_rather_than_never_run(
+    beside: Callable[..., Tracker],
+) -> None:
     class Generating:
         name = "generating"
 
@@ -380,7 +402,9 @@ def test_a_hook_that_is_an_async_generator_is_refused_rather_than_never_run(besi
         beside(Generating())
 
 
-def test_a_provider_that_changes_what_it_was_given_changes_nothing_for_others(beside: Callable[..., Tracker]) -> None:
+def test_a_provider_that_changes_what_it_was_given_changes_nothing_for_others(
+    beside: Callable[..., Tracker],
+) -> None:
     class Vandal:
         name = "aaa-first"
 
@@ -409,7 +433,9 @@ def test_a_provider_that_starts_threads_may(beside: Callable[..., Tracker]) -> N
     until(lambda: tracker.flush(10) is not None and len(tracker.good.seen) == 2 * RECORDS)  # type: ignore[attr-defined]
 
 
-def test_registering_twice_is_one_provider_and_a_second_one_of_the_name_is_refused(beside: Callable[..., Tracker]) -> None:
+def test_registering_twice_is_one_provider_and_a_second_one_of_the_name_is_refused(
+    beside: Callable[..., Tracker],
+) -> None:
     @dataclasses.dataclass
     class Unhashable:
         name: str = "twice"
@@ -447,7 +473,9 @@ def test_a_provider_that_unregisters_itself_inside_its_hook_is_gone_and_the_rest
     assert tracker.good.seen == list(range(RECORDS))  # type: ignore[attr-defined]
 
 
-def test_a_stop_verdict_fails_the_provider_with_its_reason_and_drops_what_waits(beside: Callable[..., Tracker]) -> None:
+def test_a_stop_verdict_fails_the_provider_with_its_reason_and_drops_what_waits(
+    beside: Callable[..., Tracker],
+) -> None:
     tracker = beside(http(judge=lambda *_: Stop("the key is wrong")), sender=Answering)
     track_all(tracker)
     tracker.flush(10)
@@ -456,7 +484,9 @@ def test_a_stop_verdict_fails_the_provider_with_its_reason_and_drops_what_waits(
     assert "the key is wrong" in record.reason
 
 
-def test_a_name_with_line_breaks_forges_no_log_line(beside: Callable[..., Tracker], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_name_with_line_breaks_forges_no_log_line(
+    beside: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+) -> None:
     class Forging:
         name = "a\nCRITICAL all is lost" + "x" * 1000
 
@@ -504,7 +534,9 @@ def test_an_observer_that_raises_or_exits_costs_no_delivery(beside: Callable[...
         assert sink.totals("webhook").counted == RECORDS
 
 
-def test_providers_that_close_the_output_cost_their_neighbours_and_the_exit_nothing(apps: Any, sink: Sink) -> None:
+def test_providers_that_close_the_output_cost_their_neighbours_and_the_exit_nothing(
+    apps: Any, sink: Sink
+) -> None:
     finished = apps.run(
         """
         import sys
@@ -528,7 +560,9 @@ def test_providers_that_close_the_output_cost_their_neighbours_and_the_exit_noth
     assert apps.arrived() == list(range(50))
 
 
-def test_a_provider_that_exits_the_process_or_hangs_at_exit_is_bounded_or_said_to_be_unbounded(apps: Any, sink: Sink) -> None:
+def test_a_provider_that_exits_the_process_or_hangs_at_exit_is_bounded_or_said_to_be_unbounded(
+    apps: Any, sink: Sink
+) -> None:
     finished = apps.run(
         """
         import json, sys, threading

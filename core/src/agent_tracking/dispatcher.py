@@ -258,6 +258,7 @@ class Dispatcher:
             lane.drain_until(now + (deadline - now) / (len(behind) - number))
             while lane.due() and not lane.ended and time.monotonic() < deadline:
                 lane.deliver()
+            lane.disconnect()
         self._settled()
 
     def drain_until(self, deadline: float) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 from agent_tracking import forks, sigterm
 
-__all__ = ["arm", "drain", "seconds"]
+__all__ = ["arm", "drain", "finish", "seconds"]
 
 _SECONDS = 5.0
 _import_pid = os.getpid()
@@ -27,13 +27,25 @@ _armed_pid = 0
 class _Draining(Protocol):
     def drain_at_exit(self) -> None: ...
 
+    def shutdown(self, timeout: float | None = None) -> object: ...
 
-def arm() -> None:
-    """Register this process's exit hooks, once for each process; called on the first thread that tracks."""
+
+def arm() -> bool:
+    """Register this process's exit hooks, once for each process; called on the first thread that tracks.
+
+    Returns:
+        False where no thread may be started.
+    """
     global _armed_pid  # noqa: PLW0603
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None:
+        from agent_tracking.integrations.uwsgi import arm_uwsgi, in_master
+
+        if in_master(uwsgi):
+            return False
     pid = os.getpid()
     if pid == _armed_pid:
-        return
+        return True
     _armed_pid = pid
     if pid != _import_pid:
         atexit.unregister(_drain_and_keep_status)
@@ -46,10 +58,9 @@ def arm() -> None:
     # Celery's (billiard's) children end in os._exit; this signal is all that fires.
     if signals := sys.modules.get("celery.signals"):
         signals.worker_process_shutdown.connect(_drain_celery, weak=False, dispatch_uid="agent_tracking")
-    if uwsgi := sys.modules.get("uwsgi"):
-        from agent_tracking.integrations.uwsgi import arm_uwsgi
-
-        arm_uwsgi(uwsgi, drain)
+    if uwsgi is not None:
+        arm_uwsgi(uwsgi, finish)
+    return True
 
 
 def drain() -> None:
@@ -60,6 +71,14 @@ def drain() -> None:
     sigterm.chain(default_only=True)
     for tracker in list(forks.trackers):
         cast("_Draining", tracker).drain_at_exit()
+
+
+def finish() -> None:
+    """Deliver what waits, and nothing after that: parts of the process are about to be torn down."""
+    drain()
+    for tracker in list(forks.trackers):
+        with suppress(Exception):
+            cast("_Draining", tracker).shutdown(0)
 
 
 def seconds(environ: Mapping[str, str]) -> float:

@@ -170,11 +170,12 @@ class _Walk:
             left -= 1
             # One that is too large must not cost those that come behind it.
             text = min(_KEPT_TEXT * left, self.text_room // 2)
-            self.nodes -= left
+            nodes = 2 * left  # a key that has to be converted counts, too
+            self.nodes -= nodes
             self.text_room -= text
             self.entry(result, key, item, depth)
-            self.nodes += left
-            self.text_room += text
+            self.nodes = max(self.nodes, 0) + nodes
+            self.text_room = max(self.text_room, 0) + text
         if dict.__len__(value) > len(result):  # type: ignore[arg-type]
             self.changed = True
         return result

@@ -118,7 +118,8 @@ class Tracker(Intake):
             if not self._start_lock.acquire(blocking=False):
                 return True  # another thread, or the code that this signal handler interrupted, is at it
             try:
-                exits.arm()
+                if not exits.arm():
+                    return False
                 serving = _Serving()
                 # threading.Thread.start() waits until the new thread runs, which takes the caller longer
                 # than all the rest of its first call.
@@ -375,8 +376,14 @@ class _Serving:
 
 
 def _inside_a_loop() -> bool:
-    events = sys.modules.get("asyncio.events")
-    return events is not None and events._get_running_loop() is not None
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _seconds(timeout: float | None) -> float:

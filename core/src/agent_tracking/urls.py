@@ -66,6 +66,7 @@ def _split(variable: str, value: str) -> SplitResult:
         host, port = parts.hostname or "", parts.port
     except ValueError:  # its text may quote the value, so it is not what the error below comes from
         host, port = "", None
-    if not _HOST.fullmatch(host) or port == 0:
+    # Only IPv6 addresses stand in brackets; Pythons before 3.11.4 take anything there.
+    if not _HOST.fullmatch(host) or port == 0 or ("[" in parts.netloc) is not (":" in host):
         raise ConfigurationError(f"{variable} has no valid host or port", fix="write it as https://host")
     return parts

@@ -6,6 +6,7 @@ and builds a TLS context for each one.
 
 from __future__ import annotations
 
+import codecs
 import logging
 import socket
 import time
@@ -31,6 +32,10 @@ TOTAL_SECONDS = 15.0
 _CONNECT_SECONDS = 5.0
 
 TransportFactory = Callable[[str], httpx.BaseTransport]
+
+# Looking up any host imports this. A fork in the middle of that would leave a child that waits for ever,
+# so it happens now, while a fork waits (see forks.BOOT).
+codecs.lookup("idna")
 
 #: The threads that send a request of ours now.
 _sending: set[int] = set()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent_tracking import forks
 from agent_tracking.bell import Bell
 from agent_tracking.counters import LaneCounters
 from agent_tracking.delivery.backoff import RetryPolicy, pause_of
@@ -196,6 +197,11 @@ class Lane:
         self._draining_until = deadline
         self.bell.ring()
 
+    def disconnect(self) -> None:
+        """Close the connections of a lane that another thread delivers for: nobody else will."""
+        if self.sender is not None and (self.thread is None or not self.thread.is_alive()):
+            self.sender.close()
+
     def close(self, reason: str) -> int:
         """Stop; count what is left, in flight or waiting, as dropped; return how many that was."""
         if self._gone:
@@ -358,7 +364,8 @@ class Lane:
 
     def _run_coroutine(self, coroutine: Any) -> None:  # noqa: ANN401
         if self._loop is None:
-            from agent_tracking.delivery.loop import LaneLoop
+            with forks.BOOT:  # it imports modules
+                from agent_tracking.delivery.loop import LaneLoop
 
             self._loop = LaneLoop()
         self._loop.run(coroutine)

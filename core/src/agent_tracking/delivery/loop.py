@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import socket
 from collections.abc import Coroutine
 from typing import Any
@@ -14,6 +15,9 @@ __all__ = ["HOOK_SECONDS", "LaneLoop"]
 #: Seconds after which an ``async`` hook is cancelled.
 HOOK_SECONDS = 60.0
 _CANCEL_SECONDS = 1.0  # for a hook that is cancelled, to clean up
+
+
+codecs.lookup("idna")  # looking up any host imports this: not in the middle of a fork
 
 
 class _Loop(asyncio.SelectorEventLoop):
