@@ -203,13 +203,16 @@ class Registry:
                 del self._records[key]
 
     def _retire(self, name: str, lane: Lane) -> None:
+        """Take a closed lane out: from now on its name may be registered anew."""
+        if self.lanes.get(name) is not lane:
+            return
         self._retired[name] = lane.counters.snapshot()
         self.lanes = {key: value for key, value in self.lanes.items() if value is not lane}
 
-    def _stop(self, name: str, reason: str, fix: str) -> None:
+    def _fail(self, lane: Lane, reason: str, fix: str) -> None:
         """A lane got the verdict "stop"; called on its thread."""
-        lane = self.lanes.get(name)
-        if lane is None:
+        name = lane.name
+        if self.lanes.get(name) is not lane:
             return
         self._tracker.registered.pop(name, None)
         for key, record in list(self._records.items()):
@@ -220,7 +223,6 @@ class Registry:
                     reason=f"stopped: {reason}",
                     fix=f"{fix or 'correct its variables'}, then restart or register_provider() anew",
                 )
-        self._retire(name, lane)  # last: from now on the name may be registered anew
 
     def _lane(self, name: str, provider: object) -> Lane:
         settings = self._settings
@@ -233,7 +235,8 @@ class Registry:
             schedule=Schedule(flush_at=settings.flush_at, flush_interval=settings.flush_interval),
             settled=self._settled,
             policy=self._tracker.retry or RetryPolicy(),
-            stopped=lambda reason, fix: self._stop(name, reason, fix),
+            stopping=lambda reason, fix: self._fail(lane, reason, fix),
+            stopped=lambda: self._retire(name, lane),
         )
         if isinstance(provider, HTTPProvider):
             sender = lane.sender = LaneSender(self._tracker.sender, self._tracker.quiet)

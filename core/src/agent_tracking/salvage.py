@@ -47,6 +47,10 @@ _TEXT = 8_192
 #: The most characters of all texts of a record together.
 _TEXTS = ENTRY_BYTES // 6
 _ID_TEXT = 1_024
+#: What takes no more room than its place, and which orjson encodes itself (NaN and infinity as null).
+_SMALL = frozenset({bool, float, type(None)})
+#: Characters of a text for which the quick way is taken.
+_SHORT = 200
 #: Characters that are kept for each entry behind one that takes all it can get.
 _KEPT_TEXT = 100
 #: The most bits of an integer whose decimal text is made; more would take long.
@@ -120,6 +124,9 @@ class _Walk:
 
     def text(self, value: object, _depth: int) -> str:
         plain = str.__str__(value)
+        if len(plain) < _SHORT < self.text_room and plain.isascii():
+            self.text_room -= len(plain)
+            return plain
         limit = max(0, min(_TEXT, self.text_room))
         if len(plain) > limit:
             plain = plain[:limit] + MARK
@@ -168,6 +175,11 @@ class _Walk:
                 self.changed = True
                 break
             left -= 1
+            kind = type(item)
+            if type(key) is str and (kind in _SMALL or (kind is int and -(2**63) <= item < 2**64)):
+                self.nodes -= 1
+                result[self.text(key, 0)] = item
+                continue
             # One that is too large must not cost those that come behind it.
             text = min(_KEPT_TEXT * left, self.text_room // 2)
             nodes = 2 * left  # a key that has to be converted counts, too

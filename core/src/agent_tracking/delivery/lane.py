@@ -85,7 +85,8 @@ class Lane:
         source: where the records wait.
         report: logs what goes wrong.
         settled: called after every batch, so that flushes that wait can look.
-        stopped: called with the reason and the fix when the provider must not be used any more.
+        stopping: called with the reason and the fix when the provider must not be used any more.
+        stopped: called after that, once everything that waited is dropped and counted.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class Lane:
         schedule: Schedule = Schedule(),  # noqa: B008  frozen
         policy: RetryPolicy = RetryPolicy(),  # noqa: B008  frozen
         settled: Callable[[], None] = lambda: None,
-        stopped: Callable[[str, str], None] = lambda _reason, _fix: None,
+        stopping: Callable[[str, str], None] = lambda _reason, _fix: None,
+        stopped: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -111,6 +113,7 @@ class Lane:
         self._schedule = schedule
         self._policy = policy
         self._settled = settled
+        self._stopping = stopping
         self._stopped = stopped
         self._clock = clock
         self._flush_to = 0
@@ -294,16 +297,18 @@ class Lane:
         self._report.warn(self.name, "gave-up", "records dropped: gave-up", len(records))
 
     def _stop(self, reason: str, fix: str) -> None:
-        count = self.close("stopped")
+        # The listing and the log first: closing ends the flushes that wait, and who asks then must see it.
+        self._stopping(reason, fix)
         self.counters.error(reason)
         self._report.warn(
             self.name,
             "stopped",
             f"stopped until it is registered anew or the process restarts: {reason}"
             + (f" ({fix})" if fix else ""),
-            count,
+            self.counters.snapshot().waiting,
         )
-        self._stopped(reason, fix)
+        self.close("stopped")
+        self._stopped()
 
     def _guarded_attempt(self, records: Sequence[Record]) -> _Outcome:
         """Hand ``records`` to the hooks once; a provider that says nonsense loses them, counted."""
