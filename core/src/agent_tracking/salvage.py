@@ -171,8 +171,6 @@ class _Walk:
         left = len(items)
         for key, item in items:
             if self.nodes <= 0:
-                result[MARK] = MARK
-                self.changed = True
                 break
             left -= 1
             kind = type(item)
@@ -188,8 +186,12 @@ class _Walk:
             self.entry(result, key, item, depth)
             self.nodes = max(self.nodes, 0) + nodes
             self.text_room = max(self.text_room, 0) + text
-        if dict.__len__(value) > len(result):  # type: ignore[arg-type]
-            self.changed = True
+        else:
+            if dict.__len__(value) == len(items):  # type: ignore[arg-type]
+                self.changed = self.changed or len(result) < len(items)  # two keys became one
+                return result
+        result[MARK] = MARK
+        self.changed = True
         return result
 
     def entry(self, result: dict[str, object], key: object, item: object, depth: int) -> None:
