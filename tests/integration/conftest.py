@@ -11,13 +11,13 @@ import textwrap
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from agent_tracking.testing import Sink
 
 APPS = Path(__file__).parent / "apps"
@@ -50,9 +50,10 @@ class Apps:
 
     def environ(self, changes: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment of an application: the sink's webhook, and nothing of this process's."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         return {
             **kept,
+            "HOME": str(self.folder),
             **self.sink.environ("webhook"),
             "AGENT_TRACKING_PROVIDERS": "webhook",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -157,10 +158,8 @@ class Server:
 
     def kill(self) -> None:
         """End what is left of it: its session holds nothing else."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         if self.process.poll() is None or not self.process.stdout.closed:  # type: ignore[union-attr]
             self.process.communicate()
 
@@ -210,17 +209,3 @@ def silent_port() -> Iterator[int]:
         sock.bind(("127.0.0.1", 0))
         sock.listen(64)
         yield sock.getsockname()[1]
-
-
-def is_running(pid: int) -> bool:
-    """Return whether a process exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def counts(pids: Sequence[int]) -> Counter[int]:
-    """Return how often each pid occurs."""
-    return Counter(pids)

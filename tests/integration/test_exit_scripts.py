@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from dataclasses import replace
 
@@ -279,6 +280,39 @@ def test_flush_sends_on_the_callers_thread_where_no_thread_can_start(apps):
     assert apps.arrived() == [0, 1, 2, 3]
 
 
+GEVENT = """
+    from gevent import monkey
+    monkey.patch_all()
+    import os, signal, sys, threading, time
+    from agent_tracking import flush, track
+"""
+
+
+@pytest.mark.parametrize("ending", ["last line", "sys.exit", "flush", "thread", "fork", "SIGTERM"])
+def test_process_patched_by_gevent(apps, ending):
+    pytest.importorskip("gevent")
+    if sys.version_info[:2] == (3, 12) and ending != "flush":
+        pytest.skip("3.12 refuses new threads at the end, and gevent resolves names on one: call flush()")
+    endings = {
+        "last line": "",
+        "sys.exit": "sys.exit(3)",
+        "flush": "assert flush(10)\n    os._exit(0)",
+        "thread": "threading.Thread(target=lambda: (time.sleep(0.1), track('x', {'n': 20}))).start()",
+        "fork": "(os.waitpid(pid, 0) if (pid := os.fork()) else (track('x', {'n': 20}), sys.exit(0)))",
+        "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(20)",
+    }
+    finished = apps.run(
+        GEVENT
+        + f"""
+    for n in range(20):
+        track("x", {{"n": n}})
+    {endings[ending]}
+    """
+    )
+    _clean(finished, {"sys.exit": 3, "SIGTERM": -signal.SIGTERM}.get(ending, 0))
+    assert apps.arrived() == list(range(21 if ending in {"thread", "fork"} else 20))
+
+
 def test_a_pytest_session(apps):
     (apps.folder / "test_app.py").write_text(
         "from agent_tracking import track\n"
@@ -360,6 +394,10 @@ def test_two_dead_backends_share_the_deadline(apps, silent_port):
     assert finished.err.count("shutting down") == 1
 
 
+@pytest.mark.skipif(
+    (3, 12) <= sys.version_info[:3] < (3, 12, 2),
+    reason="refuses new threads as soon as the main one ends, so providers share the dispatcher's",
+)
 def test_dead_backend_costs_the_other_provider_nothing_at_the_end(apps, silent_port):
     finished = apps.run(
         "from agent_tracking import track\nfor n in range(20): track('x', {'n': n})",
@@ -437,7 +475,7 @@ def test_failing_backend_leaves_no_fatal_error_behind(apps, level, silent_port):
         assert "Traceback" not in finished.err
 
 
-def test_stopped_for_a_minute_in_the_middle_of_a_request(apps):
+def test_stopped_in_the_middle_of_a_request(apps):
     """A serverless runtime may freeze the process: nothing is sent twice when it goes on."""
     process = apps.script(
         """
@@ -452,6 +490,6 @@ def test_stopped_for_a_minute_in_the_middle_of_a_request(apps):
     process.send_signal(signal.SIGSTOP)
     time.sleep(1.0)
     process.send_signal(signal.SIGCONT)
-    out, err = process.communicate(timeout=40)
+    _, err = process.communicate(timeout=40)
     assert (process.returncode, err) == (0, "")
     assert apps.arrived() == list(range(20))

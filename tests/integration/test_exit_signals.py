@@ -45,6 +45,26 @@ def test_sigint_delivers_and_ends_as_keyboard_interrupt(apps):
     assert apps.arrived() == list(range(20))
 
 
+def test_interrupt_that_the_application_showed_itself_changes_no_status(apps):
+    source = """
+        import os, sys
+        from agent_tracking import track
+        track("x", {"n": 1})
+
+        def shows():
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                sys.last_type, sys.last_value, sys.last_traceback = sys.exc_info()
+
+        shows()
+        os.write(1, b"ready\\n")
+        sys.exit(3)
+    """
+    assert _signalled(apps, source)[0] == 3
+    assert apps.arrived() == [1]
+
+
 def test_sigterm_where_only_another_thread_tracks(apps):
     """That thread cannot set a handler."""
     source = """
@@ -344,7 +364,7 @@ def test_sigterm_while_the_main_thread_holds_a_lock_of_ours(apps):
         while lane is None:
             lane = dict(tracker.dispatcher()._registry.lanes).get("webhook")
             time.sleep(0.01)
-        with lane.source._lock:
+        with lane.counters._lock:
             os.write(1, b"ready\\n")
             while True:
                 time.sleep(0.02)

@@ -216,6 +216,42 @@ def test_fork_at_any_moment_of_the_start(apps, moment):
     assert apps.arrived() == [0, 1]
 
 
+@pytest.mark.parametrize("kind", ["http", "async"])
+def test_background_threads_import_only_while_a_fork_waits(apps, kind):
+    """A child of a fork in the middle of any other import would wait for it for ever."""
+    finished = apps.run(
+        """
+        import sys, threading
+        import agent_tracking
+        from agent_tracking import flush, forks, register_provider, track
+
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                thread = threading.current_thread()
+                if thread.name.startswith("agent_tracking.") and not thread.name.startswith("agent_tracking.load"):
+                    if not forks.BOOT._is_owned():
+                        print(name, flush=True)
+
+        class Looks:
+            name = "looks"
+            async def track(self, event):
+                import asyncio
+                await asyncio.get_running_loop().getaddrinfo("localhost", 80)
+
+        sys.meta_path.insert(0, Finder())
+        if sys.argv[1] == "async":
+            register_provider(Looks())
+        for n in range(60):
+            track("x", {"n": n})
+        assert flush(10)
+        """,
+        kind,
+    )
+    _clean(finished)
+    assert finished.out == ""
+    assert apps.arrived() == list(range(60))
+
+
 def test_every_lock_may_be_held_by_another_thread_at_the_fork(apps):
     """Locks found by walking from the tracker: none is waited for in the child."""
     finished = apps.run("""
@@ -347,11 +383,13 @@ def test_import_and_looking_start_no_thread_so_that_a_later_fork_warns_of_nothin
     """From 3.12 on a fork of a process with threads warns; nothing here filters that away."""
     finished = apps.run(
         """
-        import os, sys, threading, warnings
+        import os, sys, time
         import agent_tracking
         agent_tracking.providers()
         agent_tracking.stats()
-        assert len(os.listdir("/proc/self/task")) == 1
+        end = time.monotonic() + 5
+        while len(os.listdir("/proc/self/task")) > 1:  # a thread that was joined may take a moment to go
+            assert time.monotonic() < end
         if not (pid := os.fork()):
             agent_tracking.track("x", {"n": 1})
             sys.exit(0)
@@ -554,6 +592,50 @@ def test_child_forked_in_c_that_tracks_nothing_sends_nothing(apps):
     )
     _clean(finished)
     assert apps.arrived() == list(range(10))
+
+
+@pytest.mark.parametrize("ending", ["ctypes.PyDLL(None).exit(6)", "sys.exit(6)"])
+@pytest.mark.parametrize("moment", [0.0, 1.0])
+def test_process_that_ends_in_c_before_python_does(apps, moment, ending):
+    """As workers of uWSGI do: by then OpenSSL must not be gone, or the process crashes."""
+    finished = apps.run(
+        HIDDEN
+        + """
+    uwsgi.worker_id = lambda: 1
+    for n in range(20):
+        track("x", {"n": n})
+    time.sleep(float(sys.argv[1]))
+    """
+        + ending,
+        str(moment),
+    )
+    _clean(finished, 6)
+    assert apps.arrived() == list(range(20))
+
+
+def test_no_thread_is_started_before_uwsgi_forks(apps):
+    """One that runs at that moment can leave workers that wait for ever."""
+    finished = apps.run(
+        HIDDEN
+        + """
+    role = 0
+    uwsgi.worker_id = lambda: role
+    track("master", {"n": 0})
+    assert len(os.listdir("/proc/self/task")) == 1
+    assert flush(10)  # on this thread
+    track("master", {"n": 1})
+    track("master", {"n": 2})
+    if not (pid := fork()):
+        role = 1
+        track("worker", {"n": 10})
+        ctypes.PyDLL(None).exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    """
+    )
+    assert finished.status == 0
+    assert finished.err.count("postfork") == 1
+    assert finished.err.count("\n") == 1
+    assert apps.arrived() == [0, 1, 2, 10]
 
 
 @pytest.mark.parametrize("options", [{}, {"enable-threads": True}, {b"threads": b"4"}])

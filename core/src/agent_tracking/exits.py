@@ -96,11 +96,21 @@ def seconds(environ: Mapping[str, str]) -> float:
 
 def _drain_and_keep_status() -> None:
     drain()
-    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+    if _interrupted():
         # The interpreter is about to end by SIGINT, and forgets that when text is executed meanwhile, as
         # imports of dataclasses and named tuples do (run_eval_code_obj in CPython's Python/pythonrun.c).
         with suppress(KeyboardInterrupt):
             exec("raise KeyboardInterrupt")  # noqa: S102
+
+
+def _interrupted() -> bool:
+    """Return whether a KeyboardInterrupt ended the main program; not one that a prompt or a runner showed."""
+    trace = getattr(sys, "last_traceback", None)
+    if trace is None or getattr(sys, "last_type", None) is not KeyboardInterrupt or hasattr(sys, "ps1"):
+        return False
+    frame = trace.tb_frame
+    outermost = (frame.f_globals.get("__name__"), frame.f_code.co_name)
+    return outermost in {("__main__", "<module>"), ("runpy", "_run_module_as_main")}
 
 
 def _drain_celery(**_: object) -> None:

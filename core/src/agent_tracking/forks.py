@@ -4,9 +4,9 @@ Forks that Python makes run the hooks registered here. A program that embeds Pyt
 them (uWSGI does: https://github.com/unbit/uwsgi/issues/1978); where one is known to run, ``track()`` and
 ``flush()`` compare the process id, which costs too much to be done everywhere.
 
-``logging`` has such hooks, too. It is imported here, before ours are registered: hooks "before" run last
-registered, first called, so ours waits for background imports (which may log) while logging's lock is still free;
-and a module that registers hooks on a background thread in the middle of a fork gets only half of them called.
+``logging`` has such hooks, too, and is imported here so that they are older than ours: the newest is called
+first before a fork, so ours waits for background imports, which may log, while logging's lock is still
+free. And a module that registers hooks on a background thread while a fork waits gets half of them called.
 """
 
 from __future__ import annotations

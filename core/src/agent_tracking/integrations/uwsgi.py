@@ -54,9 +54,9 @@ def arm_uwsgi(uwsgi: ModuleType, finish: Callable[[], None]) -> None:
 def _at_exit_of_c(finish: Callable[[], None]) -> None:
     """Call ``finish`` when the process calls C's ``exit()``, before OpenSSL is torn down.
 
-    A worker ends by ``exit()``, whose handlers run last registered, first called: OpenSSL's, registered when it
-    is first used (https://docs.openssl.org/3.0/man3/OPENSSL_init_crypto/), comes before uWSGI's, which ends
-    Python. What Python's ``atexit`` or ``uwsgi.atexit`` sends by then crashes the process.
+    A worker ends by ``exit()``, which calls the newest handler first: OpenSSL's, registered when it is first
+    used (https://docs.openssl.org/3.0/man3/OPENSSL_init_crypto/), comes before uWSGI's, which ends Python.
+    What Python's ``atexit`` or ``uwsgi.atexit`` sends by then crashes the process.
     """
     import atexit
     import ctypes
@@ -70,6 +70,6 @@ def _at_exit_of_c(finish: Callable[[], None]) -> None:
     _callbacks.extend((callback, mark))
     # C's atexit() is no symbol of glibc's shared library; this is what it calls there.
     libc = ctypes.CDLL(None)
-    libc.__cxa_atexit(callback, None, mark)
+    libc.__cxa_atexit(callback, None, mark)  # noqa: SLF001
     # Where Python ends first, which depends on when the application was loaded: now, and never again.
-    atexit.register(libc.__cxa_finalize, mark)
+    atexit.register(libc.__cxa_finalize, mark)  # noqa: SLF001
