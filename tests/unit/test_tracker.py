@@ -46,7 +46,7 @@ def test_flush_without_anything_tracked_is_true_and_starts_nothing():
     before = threading.active_count()
     assert tracker.flush()
     assert tracker.shutdown()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_flush_is_false_when_something_tracked_before_it_was_dropped(make):
@@ -193,7 +193,7 @@ def test_a_tracker_that_only_listed_its_providers_is_shut_down_without_any_threa
         tracker.providers()
         assert tracker.shutdown(0)
         assert tracker._serving is None
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_disabled_takes_nothing(make):
