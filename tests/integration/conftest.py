@@ -47,6 +47,7 @@ class Apps:
     sink: Sink
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def environ(self, changes: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment of an application: the sink's webhook, and nothing of this process's."""
@@ -65,7 +66,7 @@ class Apps:
         self, command: Sequence[str], environ: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> subprocess.Popen[str]:
         """Start a command with pipes for its output, in a session of its own."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             env=self.environ(environ),
             cwd=cwd or self.folder,
@@ -74,6 +75,15 @@ class Apps:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a failed test left behind."""
+        for process in self.started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
 
     def script(
         self,
@@ -191,9 +201,11 @@ def sink() -> Iterator[Sink]:
 
 
 @pytest.fixture
-def apps(sink: Sink, tmp_path: Path) -> Apps:
+def apps(sink: Sink, tmp_path: Path) -> Iterator[Apps]:
     """Starts applications that talk to ``sink``."""
-    return Apps(sink, tmp_path)
+    apps = Apps(sink, tmp_path)
+    yield apps
+    apps.end()
 
 
 @pytest.fixture

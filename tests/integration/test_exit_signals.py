@@ -226,6 +226,25 @@ def test_asyncio_signal_handler_still_runs(apps):
     assert apps.arrived() == [1, 2]
 
 
+def test_delivery_begins_at_the_signal_where_an_older_handler_decides_about_the_end(apps):
+    """Under ``uvicorn --workers`` without the helper: nobody waits for it, and the interval is 10 s."""
+    source = """
+        import os, signal, time
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        from agent_tracking import track
+        for n in range(20):
+            track("x", {"n": n})
+        os.write(1, b"ready\\n")
+        while True:
+            time.sleep(0.02)
+    """
+    process = apps.script(source)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert apps.sink.wait(lambda: apps.sink.ledger["webhook"].counted == 20, 8)
+    assert process.poll() is None
+
+
 def test_ignored_sigterm_stays_ignored(apps):
     source = """
         import os, signal, time
@@ -266,7 +285,19 @@ def test_dead_backend_holds_up_sigterm_no_longer_than_the_deadline(apps, silent_
     assert "webhook: 20" in err
 
 
-def test_second_sigterm_ends_at_once(apps, silent_port):
+def test_second_sigterm_does_not_cut_the_delivery_short(apps):
+    """systemd signals the master and its workers, and the master its workers: each gets it twice."""
+    process = apps.script(WAITS)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.05)  # two at once are one; the delivery takes longer, its modules are not even imported
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=40)
+    assert (process.returncode, err) == (-signal.SIGTERM, "")
+    assert apps.arrived() == list(range(20))
+
+
+def test_sigint_ends_the_wait_after_sigterm(apps, silent_port):
     environ = {
         "TRACKING_WEBHOOK_URL": f"http://127.0.0.1:{silent_port}",
         "AGENT_TRACKING_SHUTDOWN_TIMEOUT": "30",
@@ -276,7 +307,7 @@ def test_second_sigterm_ends_at_once(apps, silent_port):
     process.send_signal(signal.SIGTERM)
     with pytest.raises(Exception, match="timed out"):
         process.communicate(timeout=0.5)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     began = time.monotonic()
     process.communicate(timeout=40)
     assert process.returncode == -signal.SIGTERM
@@ -300,6 +331,28 @@ def test_sigterm_during_the_drain_of_a_normal_exit_waits_for_it(apps):
     assert process.returncode in {0, -signal.SIGTERM}
     assert err == ""
     assert apps.arrived() == list(range(20))
+
+
+def test_handler_that_exits_during_the_drain_of_a_normal_exit_does_not_end_it(apps):
+    """billiard's does so in a child that Celery ends while it delivers."""
+    source = """
+        import os, signal, sys, time
+        from agent_tracking import register_provider, track
+
+        class Slow:
+            name = "slow"
+            def track(self, event):
+                os.write(1, b"ready\\n")
+                time.sleep(0.5)
+                os.write(1, b"delivered\\n")
+
+        register_provider(Slow())
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(5))
+        track("x")
+    """
+    environ = {"AGENT_TRACKING_PROVIDERS": "none"}
+    status, out, err, _ = _signalled(apps, source, signal.SIGTERM, environ=environ)
+    assert (status, out, err) == (0, "delivered\n", "")
 
 
 def test_signal_handler_that_tracks_while_the_main_thread_tracks(apps):

@@ -94,14 +94,6 @@ def test_uvicorn_with_several_workers_and_the_helper(apps, port, app):
     assert apps.arrived() == list(NUMBERS)
 
 
-def test_uvicorn_with_several_workers_begins_to_deliver_at_the_signal(apps, port):
-    """Without the helper nobody waits for the end of it; its own shutdown takes longer than a quick backend."""
-    with apps.serving(_uvicorn(port, "--workers", "2"), port) as server:
-        server.track(NUMBERS)
-        _quiet(server.stop(), 0)
-    assert apps.arrived() == list(NUMBERS)
-
-
 def test_lifespan_of_the_application_ends_before_the_delivery(apps, port):
     with apps.serving(_uvicorn(port, "--workers", "2", app="frameworks:starlette_app"), port) as server:
         pids = set(server.track(NUMBERS))

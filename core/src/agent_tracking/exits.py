@@ -70,7 +70,12 @@ def drain() -> None:
     # then terminates): a SIGTERM from now on is to wait, too.
     sigterm.chain(default_only=True)
     for tracker in list(forks.trackers):
-        cast("_Draining", tracker).drain_at_exit()
+        draining = cast("_Draining", tracker)
+        try:
+            draining.drain_at_exit()
+        except SystemExit:  # from a handler of SIGTERM, such as billiard's: go on with the wait
+            draining.drain_at_exit()
+            raise
 
 
 def finish() -> None:
@@ -95,7 +100,8 @@ def seconds(environ: Mapping[str, str]) -> float:
 
 
 def _drain_and_keep_status() -> None:
-    drain()
+    with suppress(SystemExit):  # the status is settled by now; Python would only complain of it
+        drain()
     if _interrupted():
         # The interpreter is about to end by SIGINT, and forgets that when text is executed meanwhile, as
         # imports of dataclasses and named tuples do (run_eval_code_obj in CPython's Python/pythonrun.c).

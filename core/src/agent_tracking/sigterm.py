@@ -3,7 +3,8 @@
 Chained, never replaced, and only in the main thread (others cannot):
 
 - the default action: deliver within the deadline of a normal exit, then let the default action end the
-  process; so its status stays what it was. A second SIGTERM ends it at once.
+  process; so its status stays what it was. A second SIGTERM changes nothing: service managers that signal a
+  whole group and servers that signal their workers send it twice as a rule. SIGINT ends the wait.
 - a handler that was there before this package was imported: begin to deliver, and call it; how the
   process ends is its business. A handler that returns to a server's loop, raises ``SystemExit`` or the like
   ends in a normal exit, where the rest is delivered; one that kills the process should call ``flush()``.
@@ -67,20 +68,23 @@ class _Chained:
 
     def __init__(self, found: object) -> None:
         self._found = found
+        self._ending = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        current: object = signal.getsignal(number)
         if callable(self._found):
             _hurry()
             self._found(number, frame)
-        elif signal.getsignal(number) is not self:  # called by the handler that replaced it, which goes on
+        elif current is not self:  # called by the handler that replaced it, which goes on
             _hurry()
         elif os.getpid() == 1:  # the kernel spares the first process of a container the default action
             _beside(lambda tracker: tracker.flush(tracker.exit_seconds()))
-        else:
-            signal.signal(number, signal.SIG_DFL)
+        elif not self._ending:
+            self._ending = True
             try:
                 _beside(lambda tracker: tracker.drain_at_exit())
             finally:
+                signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
 
 
