@@ -290,7 +290,8 @@ GEVENT = """
 
 @pytest.mark.parametrize("ending", ["last line", "sys.exit", "flush", "thread", "fork", "SIGTERM"])
 def test_process_patched_by_gevent(apps, ending):
-    pytest.importorskip("gevent")
+    import gevent  # noqa: F401  it has to be here: a missing one is no reason to skip
+
     if sys.version_info[:2] == (3, 12) and ending != "flush":
         pytest.skip("3.12 refuses new threads at the end, and gevent resolves names on one: call flush()")
     endings = {
