@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_tracking.api import (
     aflush,
+    configure,
     flush,
     identify,
     providers,
@@ -22,6 +23,7 @@ from agent_tracking.api import (
     track,
     unregister_provider,
 )
+from agent_tracking.contexts import context
 from agent_tracking.exceptions import (
     ConfigurationError,
     DeliveryError,
@@ -61,6 +63,8 @@ __all__ = [
     "flush",
     "aflush",
     "shutdown",
+    "configure",
+    "context",
     "stats",
     "register_provider",
     "unregister_provider",

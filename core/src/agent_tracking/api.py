@@ -14,6 +14,7 @@ from agent_tracking.tracker import Tracker
 
 __all__ = [
     "aflush",
+    "configure",
     "default_tracker",
     "flush",
     "identify",
@@ -48,6 +49,7 @@ identify = _tracker.identify
 flush = _tracker.flush
 aflush = _tracker.aflush
 shutdown = _tracker.shutdown
+configure = _tracker.configure
 register_provider = _tracker.register_provider
 unregister_provider = _tracker.unregister_provider
 providers = _tracker.providers

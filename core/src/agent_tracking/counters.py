@@ -39,7 +39,8 @@ class ProviderStats(msgspec.Struct, frozen=True, kw_only=True):
 
     ``last_success`` and ``last_error_at`` are seconds since 1970, ``None`` if there was none. ``busy`` is
     for how many seconds the call of its hook, or the request, that runs now has been running; ``None``
-    when none does. One that only grows is a provider that hangs.
+    when none does. One that only grows is a provider that hangs. ``delay`` is for how many seconds the oldest
+    record that is not settled has waited; ``None`` when none waits.
     """
 
     accepted: int = 0
@@ -51,6 +52,7 @@ class ProviderStats(msgspec.Struct, frozen=True, kw_only=True):
     last_error_at: float | None = None
     last_success: float | None = None
     busy: float | None = None
+    delay: float | None = None
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,7 +42,7 @@ class Dispatcher:
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         self.report = Reporter(tracker.quiet)
-        self.settings, problems = read_settings(tracker.environ)
+        self.settings, problems = read_settings(tracker.environ, tracker.given)
         self.report.strict = self.settings.strict
         tracker.apply(
             disabled=self.settings.disabled,
@@ -203,9 +203,13 @@ class Dispatcher:
         if not lanes:
             self._dropped["no-provider"] += len(records)
             return
+        routed = any(record.never or record.only is not None for record in records)
         size = sum(map(weight, records))
-        for lane in lanes.values():
-            lane.put(records, size)
+        for name, lane in lanes.items():
+            if not routed:
+                lane.put(records, size)
+            elif chosen := [record for record in records if record.goes_to(name)]:
+                lane.put(chosen, sum(map(weight, chosen)))
 
     def _settled(self) -> None:
         """End the waits that are over; on any thread, so the list itself is left to the dispatcher's."""
@@ -282,11 +286,15 @@ class Dispatcher:
         """Log nothing any more: the interpreter ends."""
         self.report.silent = True
 
+    def stop(self) -> None:
+        """End the dispatcher's thread; the lanes go on with what they have."""
+        self._closing = True
+        self._tracker.bell.ring()
+
     def close(self) -> None:
         """Stop all threads; what is left is dropped and counted."""
         self.give_up()
-        self._closing = True
-        self._tracker.bell.ring()
+        self.stop()
 
     def stats(self) -> Stats:
         """Return the counters of this moment."""

@@ -27,6 +27,12 @@ class _Travelling(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     time: float
     user_id: str | None = None
     anonymous_id: str | None = None
+    only: frozenset[str] | None = None
+    never: frozenset[str] = frozenset()
+
+    def goes_to(self, provider: str) -> bool:
+        """Return whether the provider of this name gets the record."""
+        return provider not in self.never and (self.only is None or provider in self.only)
 
     @property
     def timestamp(self) -> datetime:
@@ -54,6 +60,7 @@ class TrackingEvent(_Travelling, frozen=True, gc=False, kw_only=True):
         user_id, anonymous_id, session_id: text, or ``None`` when unknown.
         message_id: a UUID; the same for every provider and on every try, so that each of them can
             count the event once.
+        only, never: names of the only providers that get it (``None``: all), and of those that don't.
     """
 
     name: str

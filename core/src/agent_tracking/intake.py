@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from _thread import allocate_lock, get_ident
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from agent_tracking.contexts import CURRENT, USED
 from agent_tracking.names import IdPrefix
 from agent_tracking.salvage import salvaged
 from agent_tracking.snapshot import ENTRY_BYTES, EVENT, IDENTITY, OPTIONS, dumps, plain
@@ -37,7 +38,10 @@ class Intake:
         due: wall-clock time until which no caller needs to wake the dispatcher; 0 when it sleeps.
         overflowed: one member for each entry that was dropped because the intake was full.
         special: why a record may have to be refused; empty as a rule.
+        put: takes an entry and its time: appends it here, except while records are captured in a test.
     """
+
+    put: Callable[[bytes, float], None]
 
     def __init__(self) -> None:
         self.ids = IdPrefix()
@@ -46,6 +50,7 @@ class Intake:
         self.due = 0.0
         self.overflowed: deque[None] = deque()
         self.special: set[object] = set()
+        self.put = self._append
         self._max_records = 100_000
         self._max_bytes = 64 * 1024 * 1024
         self._numbers = count()
@@ -84,6 +89,9 @@ class Intake:
         now = time()
         if self.special and self._refused(name, properties):
             return
+        if USED and (bound := CURRENT.get()) is not None:
+            properties = bound.fill(properties)
+            user_id, anonymous_id, session_id = bound.ids(user_id, anonymous_id, session_id)
         try:
             if not plain(properties):
                 raise TypeError
@@ -110,7 +118,7 @@ class Intake:
             others = (user_id, anonymous_id, session_id, timestamp, message_id)
             self._put_salvaged(error, EVENT, now, name, properties, others)
             return
-        self._put(entry, now)
+        self.put(entry, now)
 
     def identify(
         self,
@@ -137,6 +145,8 @@ class Intake:
         now = time()
         if self.special and self._refused("$identify", traits, user_id):
             return
+        if USED and anonymous_id is None and (bound := CURRENT.get()) is not None:
+            _, anonymous_id, _ = bound.ids(user_id, None, None)
         others = (user_id, anonymous_id, None, timestamp, message_id)
         try:
             if not plain(traits):
@@ -148,9 +158,9 @@ class Intake:
         except BaseException as error:  # noqa: BLE001  identify() raises for nothing that it is given
             self._put_salvaged(error, IDENTITY, now, None, traits, others)
             return
-        self._put(entry, now)
+        self.put(entry, now)
 
-    def _put(self, entry: bytes, now: float) -> None:
+    def _append(self, entry: bytes, now: float) -> None:
         self.entries.append(entry)
         self.size += len(entry)  # not exact when threads race; the dispatcher sets it right
         if self.size > self._max_bytes or len(self.entries) > self._max_records:
@@ -176,7 +186,7 @@ class Intake:
         except BaseException:  # noqa: BLE001  for example 20 frames below the recursion limit
             self.lose("unusable")
             return
-        self._put(entry, now)
+        self.put(entry, now)
 
     def _overflow(self) -> None:
         """Drop the oldest entries of a full intake."""

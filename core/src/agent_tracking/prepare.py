@@ -29,6 +29,8 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     timestamp: Any
     message_id: Any
     salvaged: bool = False
+    only: frozenset[str] | None = None
+    never: frozenset[str] = frozenset()
 
 
 _decode = msgspec.json.Decoder(Entry).decode
@@ -63,6 +65,8 @@ def prepare(entry: bytes, ids: IdPrefix) -> tuple[Record | str, bool]:
             user_id=user_id,
             anonymous_id=anonymous_id,
             traits_json=data,
+            only=raw.only,
+            never=raw.never,
         ), changed
     name = clean_name(raw.name)
     if name is None:
@@ -76,6 +80,8 @@ def prepare(entry: bytes, ids: IdPrefix) -> tuple[Record | str, bool]:
         session_id=session_id,
         name=name,
         properties_json=data,
+        only=raw.only,
+        never=raw.never,
     ), changed or _lost(raw.session_id, session_id) or len(raw.name) > len(name) == NAME_CHARS
 
 

@@ -1,49 +1,45 @@
-"""The tracker: an intake, and the thread that looks after it.
+"""The tracker: what applications and operators call.
 
-Everything after the intake is :mod:`agent_tracking.dispatcher`, imported on a thread of its own.
+What ``track()`` does is in :mod:`agent_tracking.intake`, the thread behind it in
+:mod:`agent_tracking.background`.
 """
 
 from __future__ import annotations
 
-import _thread
 import os
 import sys
-from _thread import allocate_lock, get_ident
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from time import monotonic, time
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
-from agent_tracking import exits, forks
-from agent_tracking.bell import Bell
+from agent_tracking import forks
+from agent_tracking.background import Background
 from agent_tracking.flushing import FlushRequest
-from agent_tracking.intake import ATTENTION, CLOSED, STRICT, Intake
+from agent_tracking.intake import CLOSED, STRICT
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from asyncio import Event as AsyncioEvent
 
+    from typing_extensions import Unpack
+
     from agent_tracking.counters import FlushResult, Stats
     from agent_tracking.delivery.backoff import RetryPolicy
     from agent_tracking.delivery.outbox import Exchange, Sender
-    from agent_tracking.dispatcher import Dispatcher
     from agent_tracking.events import Record
     from agent_tracking.records import ProviderRecord
+    from agent_tracking.settings import Given
 
 __all__ = ["FLUSH_SECONDS", "Processor", "Tracker"]
 
-#: Member of ``special``: this process may be forked without Python being told.
-HIDDEN_FORKS = "hidden-forks"
-#: Strict from the first call on, before the settings are read.
-_ON = ("1", "true", "yes", "on")
 #: What ``flush()`` waits at most when no timeout is given, in seconds.
 FLUSH_SECONDS = 30.0
 #: Changes a record (returns another one) or drops it (returns ``None``), on the dispatcher's thread.
 Processor = Callable[["Record"], "Record | None"]
 
 
-class Tracker(Intake):
+class Tracker(Background):
     """Gives every event to every provider. Applications use the process-wide one through ``track()``.
 
     Args:
@@ -67,87 +63,20 @@ class Tracker(Intake):
         sender: Callable[[], Sender] | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
-        if not all(callable(processor) for processor in processors):
-            raise TypeError("every processor must be callable: record -> record or None")
+        if problem := _not_processors(processors):
+            raise TypeError(problem)
         self.environ: Mapping[str, str] = os.environ if environ is None else environ
         self.discover = discover
         self.processors = tuple(processors)
         self.observers = tuple(observers)
         self.sender = sender
         self.retry = retry
+        #: Settings given by code, which go before the variables.
+        self.given: dict[str, Any] = {}
         #: Providers registered at run time, by name: kept over a fork.
         self.registered: dict[str, object] = {}
         self._reset()
         forks.watch(self)
-
-    def _reset(self) -> None:
-        """Begin empty: at first, and in a forked child."""
-        Intake.__init__(self)
-        self.bell = Bell()
-        self.requests: deque[FlushRequest] = deque()
-        self._dispatcher: Dispatcher | None = None
-        self._serving: _Serving | None = None
-        self._start_lock = allocate_lock()
-        #: Seconds that the end of the process may still take; ``None`` while it goes on.
-        self.exit_left: float | None = None
-        #: Until when whoever ends the process waits (``time.monotonic``), once somebody does.
-        self.exit_deadline: float | None = None
-        self._server_ended: float | None = None
-        self._final: Stats | None = None
-        if (self.environ.get("AGENT_TRACKING_STRICT") or "").strip().casefold() in _ON:
-            self.special.add(STRICT)
-        if forks.hidden():
-            self.special.add(HIDDEN_FORKS)
-
-    def attend(self, now: float) -> None:
-        """Ring for the dispatcher; see :meth:`agent_tracking.intake.Intake.attend`."""
-        if self.exit_left is None:
-            self.due = now + ATTENTION
-            self._wake()
-        else:
-            self.drain_at_exit()
-
-    def _refused(self, name: object, data: object, user_id: object = "") -> bool:
-        if HIDDEN_FORKS in self.special:
-            forks.check()
-        return super()._refused(name, data, user_id)
-
-    def _wake(self) -> bool:
-        """Ring for the dispatcher, whose thread is started when there is none; false if it cannot be."""
-        if not self._alive():
-            if not self._start_lock.acquire(blocking=False):
-                return True  # another thread, or the code that this signal handler interrupted, is at it
-            try:
-                if not exits.arm():
-                    return False
-                serving = _Serving()
-                # threading.Thread.start() waits until the new thread runs, which takes the caller longer
-                # than all the rest of its first call.
-                self._serving = serving
-                _thread.start_new_thread(self._dispatch, (serving,))
-            except RuntimeError:  # can't start new thread: out of resources, or the interpreter ends
-                self._serving = None
-                return False
-            finally:
-                self._start_lock.release()
-        self.bell.ring()
-        return True
-
-    def _dispatch(self, serving: _Serving) -> None:
-        serving.ident = get_ident()
-        try:
-            self.dispatcher().run()
-        finally:
-            serving.alive = False
-
-    def dispatcher(self) -> Dispatcher:
-        """Return the background half, made at the first call (which imports it: not for callers)."""
-        with forks.BOOT:
-            if self._dispatcher is None:
-                from agent_tracking.dispatcher import Dispatcher
-
-                self._dispatcher = Dispatcher(self)
-            return self._dispatcher
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Wait until everything tracked before this call is settled.
@@ -209,37 +138,6 @@ class Tracker(Intake):
         self._final = dispatcher.stats()
         return dispatcher.result(None)
 
-    def _settle(self, deadline: float) -> FlushRequest:
-        """Wait until all is settled, at most until ``deadline`` (``time.monotonic``)."""
-        if HIDDEN_FORKS in self.special:
-            forks.check()
-        request = FlushRequest()
-        if not self._nothing_to_do() and self._request(request) and not self._own_thread():
-            request.wait(deadline - monotonic())
-        elif not self._alive() and self.entries:
-            self.dispatcher().run_here(request, deadline)
-        return request
-
-    def _nothing_to_do(self) -> bool:
-        if self.entries or self.overflowed or self._alive():
-            return False
-        return self._dispatcher is None or not self._dispatcher.behind()
-
-    def _alive(self) -> bool:
-        return self._serving is not None and self._serving.alive
-
-    def _own_thread(self) -> bool:
-        dispatcher, serving, ident = self._dispatcher, self._serving, get_ident()
-        return (serving is not None and serving.ident == ident) or (
-            dispatcher is not None and dispatcher.owns(ident)
-        )
-
-    def _request(self, request: FlushRequest) -> bool:
-        self.requests.append(request)
-        if self.exit_left is None:
-            self.due = time() + ATTENTION
-        return self._wake()
-
     def _result(self, request: FlushRequest) -> FlushResult:
         from agent_tracking.counters import FlushResult
 
@@ -248,43 +146,44 @@ class Tracker(Intake):
             return dispatcher.result(request)
         return FlushResult(waiting={"intake": len(self.entries)} if self.entries else {})
 
-    def _shutdown_seconds(self) -> float:
-        dispatcher = self._dispatcher
-        return exits.seconds(self.environ) if dispatcher is None else dispatcher.settings.shutdown_timeout
+    def configure(self, *, processors: Sequence[Processor] | None = None, **settings: Unpack[Given]) -> None:
+        """Set by code what the variables ``AGENT_TRACKING_*`` set; call it once, when the process starts.
 
-    def drain_at_exit(self) -> None:
-        """Deliver what waits within the deadline of a normal exit; called by ``atexit`` and its like.
+        Args:
+            processors: change or drop records before any provider sees them, in this order; see
+                :mod:`agent_tracking.processors`.
+            settings: each attribute of :class:`agent_tracking.settings.Settings`; what is given here goes
+                before its variable, and ``None`` stands for unset where that is a setting's default.
 
-        From then on ``track()`` delivers before it returns, within what is left of that time: it may be
-        an ``atexit`` handler that was registered before this package was imported.
+        Raises:
+            ConfigurationError: tells everything that is wrong; nothing is changed then.
+
+        When records were tracked before, they are delivered first, as by ``shutdown()``, and counters begin
+        anew. After ``shutdown()`` the tracker starts anew.
+
+        Example::
+
+            configure(flush_at=100, providers=["posthog"], processors=[redact()])
         """
-        if CLOSED in self.special:
-            return
-        if self._own_thread():  # a hook or a processor tracks: whoever waits for it waits for that, too
-            self._wake()
-            return
-        left = self.exit_seconds() if self.exit_left is None else self.exit_left
-        deadline = monotonic() + left
-        self.exit_left, self.exit_deadline, self.due = left, deadline, 0.0
-        if self._nothing_to_do():
-            return
-        if self._dispatcher is not None:
-            self._dispatcher.drain_until(deadline)
-        request = self._settle(deadline)
-        self.exit_left = min(left, max(0.0, deadline - monotonic()))
-        dispatcher = self._dispatcher
-        if dispatcher is None:
-            return
-        if not request.settled():
-            self.special.add(CLOSED)
-            dispatcher.give_up()
-        dispatcher.fall_silent()
+        from agent_tracking.exceptions import ConfigurationError
+        from agent_tracking.settings import check_given, read_settings
 
-    def exit_seconds(self) -> float:
-        """Return how long the end may take: less when a server that shut down has just waited in vain."""
-        seconds, began = self._shutdown_seconds(), self._server_ended
-        spent = 0.0 if began is None else monotonic() - began
-        return seconds if spent > 2 * seconds else max(0.0, seconds - spent)
+        values, problems = check_given(settings)
+        if problem := _not_processors(processors or ()):
+            problems.append(problem)
+        given = {**self.given, **values}
+        if "delivery" in values or "spool" in values:
+            problems += [str(error) for error in read_settings({}, given)[1]]
+        if problems:
+            raise ConfigurationError("; ".join(problems))
+        if self._dispatcher is not None:
+            self._stop(monotonic() + self._shutdown_seconds())
+        self.given = given
+        if processors is not None:
+            self.processors = tuple(processors)
+        if "strict" in values:
+            (self.special.add if values["strict"] else self.special.discard)(STRICT)
+        self._reopen()
 
     async def adrain(self) -> FlushResult:
         """Deliver what waits because a server shuts down, within the deadline of a normal exit.
@@ -299,11 +198,6 @@ class Tracker(Intake):
             if self._dispatcher is not None:
                 self._dispatcher.say_behind(result.waiting)
         return result
-
-    def hurry(self) -> None:
-        """Begin to deliver what waits, and wait for nothing: somebody else ends the process, perhaps soon."""
-        if not self._nothing_to_do():
-            self._request(FlushRequest())
 
     def register_provider(self, provider: object, *, name: str | None = None) -> ProviderRecord:
         """Add a provider at run time; it gets everything that is tracked from now on.
@@ -328,9 +222,7 @@ class Tracker(Intake):
             register_provider(Printer())
         """
         if CLOSED in self.special:
-            self.special.discard(CLOSED)
-            self._final = None
-            self.due = 0.0
+            self._reopen()
         return self.dispatcher().register(provider, name)
 
     def unregister_provider(self, name: str) -> bool:
@@ -352,27 +244,16 @@ class Tracker(Intake):
             return replace(self._final, dropped={**self._final.dropped, **self.losses()})
         return self.dispatcher().stats()
 
-    def after_fork(self) -> object:
-        """Begin empty in a forked child; return what was inherited, to be kept and never touched."""
-        inherited = (self._dispatcher, self.entries, self.requests)
-        closed = CLOSED in self.special
-        self._reset()
-        if closed:
-            self.special.add(CLOSED)
-        return inherited
-
     def __repr__(self) -> str:
         return f"<Tracker {len(self.entries)} records in the intake>"
 
 
-class _Serving:
-    """The dispatcher's thread."""
-
-    __slots__ = ("alive", "ident")
-
-    def __init__(self) -> None:
-        self.alive = True
-        self.ident = 0
+def _not_processors(processors: Iterable[object]) -> str:
+    """Return what is wrong with them, or nothing."""
+    if callable(processors) or isinstance(processors, str):
+        return "processors must be a list of functions: record -> record or None"
+    bad = [type(processor).__name__ for processor in processors if not callable(processor)]
+    return f"every processor must be callable, record -> record or None, not {', '.join(bad)}" if bad else ""
 
 
 def _inside_a_loop() -> bool:
