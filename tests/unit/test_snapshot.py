@@ -153,7 +153,7 @@ VALUES = [
     ({1: "number", "1": "text"}, {"1": "text"}),
     (object(), "<object>"),
     (generator(), "<generator>"),
-    (types.MappingProxyType({"a": 1}), "<mappingproxy>"),
+    (types.MappingProxyType({"a": 1}), {"a": 1}),
     (collections.ChainMap({"a": 1}), "<ChainMap>"),
     (ValueError("secret"), "<ValueError>"),
     (Colour, "<EnumType>" if sys.version_info >= (3, 11) else "<EnumMeta>"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from time import gmtime, strftime
 
-__all__ = ["LATEST", "iso_text"]
+__all__ = ["LATEST", "iso_text", "seconds_of"]
 
 #: The last second that four-digit years can name: 9999-12-31T23:59:59Z.
 LATEST = 253_402_300_799.0
@@ -26,3 +27,20 @@ def iso_text(seconds: float) -> str:
         text = strftime("%Y-%m-%dT%H:%M:%S", gmtime(whole))
         _second = (whole, text)
     return f"{text}.{fraction:06d}Z"
+
+
+def seconds_of(timestamp: object) -> float | None:
+    """Return a time given by the caller as seconds since 1970, or ``None`` if it is none.
+
+    Numbers are seconds; text is ISO 8601, read as UTC when it names no offset. (A ``datetime`` arrives
+    here as text with its offset.)
+    """
+    if type(timestamp) is str:
+        try:
+            moment = datetime.fromisoformat(timestamp.strip().replace("Z", "+00:00").replace("z", "+00:00"))
+        except ValueError:
+            return None
+        timestamp = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    if type(timestamp) in {int, float} and 0 <= timestamp <= LATEST:  # type: ignore[operator]
+        return float(timestamp)  # type: ignore[arg-type]
+    return None

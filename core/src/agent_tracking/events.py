@@ -7,17 +7,43 @@ provider can harm another one's data.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import msgspec
 
 from agent_tracking.clock import iso_text
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = ["Identity", "Record", "TrackingEvent"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+R = TypeVar("R", bound="TrackingEvent | Identity")
+
+
+class _Changes(TypedDict, total=False):
+    """What ``replace()`` of both kinds takes."""
+
+    user_id: str | int | None
+    anonymous_id: str | None
+    timestamp: datetime | float | str
+    message_id: str
+    only: Iterable[str] | None
+    never: Iterable[str]
+
+
+class _EventChanges(_Changes, total=False):
+    name: str
+    properties: Mapping[str, Any] | None
+    session_id: str | None
+
+
+class _IdentityChanges(_Changes, total=False):
+    traits: Mapping[str, Any] | None
 
 
 class _Travelling(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -77,6 +103,23 @@ class TrackingEvent(_Travelling, frozen=True, gc=False, kw_only=True):
         """The properties or the traits, whichever this record has."""
         return self.properties_json
 
+    def replace(self, **changes: Unpack[_EventChanges]) -> TrackingEvent:
+        """Return a copy with other values, for processors; cleaned as ``track()`` does.
+
+        Args:
+            changes: ``name``, ``properties`` (all of them), ``user_id``, ``anonymous_id``, ``session_id``,
+                ``timestamp``, ``message_id``, ``only``, ``never``.
+
+        Raises:
+            TypeError: there is no such field, or it cannot have a value of this type.
+            ValueError: the value cannot be used, for example an empty name.
+
+        Example::
+
+            event.replace(properties={**event.properties, "plan": "pro"})
+        """
+        return _replaced(self, changes, _EventChanges, "properties")
+
     def __repr__(self) -> str:
         return f"<TrackingEvent {self.name!r} {self.message_id} {len(self.properties_json)} bytes>"
 
@@ -101,8 +144,21 @@ class Identity(_Travelling, frozen=True, gc=False, kw_only=True):
         """The properties or the traits, whichever this record has."""
         return self.traits_json
 
+    def replace(self, **changes: Unpack[_IdentityChanges]) -> Identity:
+        """Return a copy with other values, as :meth:`TrackingEvent.replace`, with ``traits`` for the data."""
+        identity = _replaced(self, changes, _IdentityChanges, "traits")
+        if not identity.user_id:
+            raise ValueError("the user id of an identity must be text or an int, and no placeholder")
+        return identity
+
     def __repr__(self) -> str:
         return f"<Identity {self.message_id} {len(self.traits_json)} bytes>"
 
 
 Record = TrackingEvent | Identity
+
+
+def _replaced(record: R, changes: Mapping[str, Any], known: type, data: str) -> R:
+    from agent_tracking.changes import cleaned
+
+    return msgspec.structs.replace(record, **cleaned(changes, known.__annotations__, data))

@@ -16,17 +16,21 @@ from typing import TYPE_CHECKING, Any
 from agent_tracking.contexts import CURRENT, USED
 from agent_tracking.names import IdPrefix
 from agent_tracking.salvage import salvaged
-from agent_tracking.snapshot import ENTRY_BYTES, EVENT, IDENTITY, OPTIONS, dumps, plain
+from agent_tracking.snapshot import ENTRY_BYTES, EVENT, IDENTITY, OPTIONS, dumps, merged, plain
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["ATTENTION", "CLOSED", "STRICT", "Intake"]
+    from agent_tracking.typed import TypedEvent
+
+__all__ = ["ATTENTION", "CAPTURED", "CLOSED", "DISABLED", "STRICT", "Intake"]
 
 #: How long the dispatcher may stay away from the intake before a caller looks after it, in seconds.
 ATTENTION = 2.0
 #: Members of ``Intake.special`` beside the ids of quiet threads.
 CLOSED, DISABLED, STRICT = "closed", "disabled", "strict"
+#: Another one: a test captures what is tracked, so nothing is on its way to anywhere.
+CAPTURED = "captured"
 
 
 class Intake:
@@ -60,7 +64,7 @@ class Intake:
 
     def track(
         self,
-        name: str,
+        name: str | TypedEvent,
         properties: Mapping[str, Any] | None = None,
         *,
         user_id: str | int | None = None,
@@ -72,7 +76,8 @@ class Intake:
         """Record that something happened. Returns at once and never raises (except in strict mode).
 
         Args:
-            name: what happened, e.g. ``"order paid"``; 1 to 200 characters.
+            name: what happened, e.g. ``"order paid"``; 1 to 200 characters. Or a dataclass, attrs, pydantic
+                or msgspec object: :mod:`agent_tracking.typed`.
             properties: anything about it; copied now, so later changes are not seen. What JSON does not
                 know is converted, see :mod:`agent_tracking.salvage`.
             user_id: who did it. Placeholders such as ``"anonymous"`` count as no id.
@@ -89,11 +94,14 @@ class Intake:
         now = time()
         if self.special and self._refused(name, properties):
             return
-        if USED and (bound := CURRENT.get()) is not None:
-            properties = bound.fill(properties)
-            user_id, anonymous_id, session_id = bound.ids(user_id, anonymous_id, session_id)
+        under = None
+        data = properties
         try:
-            if not plain(properties):
+            if USED and (bound := CURRENT.get()) is not None:
+                under, user_id, anonymous_id, session_id = bound.fill(user_id, anonymous_id, session_id)
+                if under:
+                    data = merged(under, properties)
+            if not plain(data):
                 raise TypeError
             entry = dumps(
                 (
@@ -101,7 +109,7 @@ class Intake:
                     next(self._numbers),
                     now,
                     name,
-                    properties,
+                    data,
                     user_id,
                     anonymous_id,
                     session_id,
@@ -116,7 +124,7 @@ class Intake:
                 raise ValueError
         except BaseException as error:  # noqa: BLE001  track() raises for nothing that it is given
             others = (user_id, anonymous_id, session_id, timestamp, message_id)
-            self._put_salvaged(error, EVENT, now, name, properties, others)
+            self._put_salvaged(error, EVENT, now, name, properties, others, under)
             return
         self.put(entry, now)
 
@@ -145,20 +153,30 @@ class Intake:
         now = time()
         if self.special and self._refused("$identify", traits, user_id):
             return
-        if USED and anonymous_id is None and (bound := CURRENT.get()) is not None:
-            _, anonymous_id, _ = bound.ids(user_id, None, None)
-        others = (user_id, anonymous_id, None, timestamp, message_id)
         try:
+            if USED and anonymous_id is None and (bound := CURRENT.get()) is not None:
+                anonymous_id = bound.anonymous_id_of(user_id)
             if not plain(traits):
                 raise TypeError
+            others = (user_id, anonymous_id, None, timestamp, message_id)
             entry = dumps((IDENTITY, next(self._numbers), now, None, traits, *others), None, OPTIONS)
             entry += b"\n"
             if len(entry) > ENTRY_BYTES:
                 raise ValueError
         except BaseException as error:  # noqa: BLE001  identify() raises for nothing that it is given
+            others = (user_id, anonymous_id, None, timestamp, message_id)
             self._put_salvaged(error, IDENTITY, now, None, traits, others)
             return
         self.put(entry, now)
+
+    def divert(self, put: Callable[[bytes, float], None] | None) -> None:
+        """Give every entry to ``put`` instead of the queue, whatever state this is in; ``None``: no more."""
+        if put is None:
+            self.special.discard(CAPTURED)
+            self.put = self._append
+        else:
+            self.put = put
+            self.special.add(CAPTURED)
 
     def _append(self, entry: bytes, now: float) -> None:
         self.entries.append(entry)
@@ -176,11 +194,12 @@ class Intake:
         name: object,
         data: object,
         others: Sequence[object],
+        under: dict[str, Any] | None = None,
     ) -> None:
         if isinstance(error, KeyboardInterrupt):
             raise error
         try:
-            entry = salvaged(kind, next(self._numbers), now, name, data, others)
+            entry = salvaged(kind, next(self._numbers), now, name, data, others, under)
         except KeyboardInterrupt:
             raise
         except BaseException:  # noqa: BLE001  for example 20 frames below the recursion limit
@@ -205,11 +224,12 @@ class Intake:
     def _refused(self, name: object, data: object, user_id: object = "") -> bool:
         """Return whether a record is dropped at the door, counted; raise in strict mode if it is bad."""
         special = self.special
-        if DISABLED in special:
-            return True
-        if CLOSED in special:
-            self.lose("after-shutdown")
-            return True
+        if CAPTURED not in special:
+            if DISABLED in special:
+                return True
+            if CLOSED in special:
+                self.lose("after-shutdown")
+                return True
         if get_ident() in special:
             self.lose("own-traffic")
             return True
@@ -234,6 +254,11 @@ class Intake:
             finally:
                 self._fold_lock.release()
         return dict(self._lost)
+
+    def forget_losses(self) -> None:
+        """Begin to count anew what no provider will see."""
+        self.losses()
+        self._lost = Counter()
 
     def quiet(self, on: bool) -> None:
         """While on, what this thread tracks is dropped: it is the tracker's own traffic."""

@@ -54,17 +54,20 @@ class IdPrefix:
     """Makes message ids: 74 random bits of this process and a running number, as a UUID.
 
     Version 4 by its form, which every backend takes: the random part is a process's, not an event's.
+
+    Args:
+        head: that of the process whose records are prepared here; by default a new one is made.
     """
 
-    __slots__ = ("_head",)
+    __slots__ = ("head",)
 
-    def __init__(self) -> None:
+    def __init__(self, head: str | None = None) -> None:
         raw = urandom(10).hex()
-        self._head = f"{raw[:8]}-{raw[8:12]}-4{raw[12:15]}-{'89ab'[int(raw[15], 16) % 4]}{raw[16:19]}-"
+        self.head = head or f"{raw[:8]}-{raw[8:12]}-4{raw[12:15]}-{'89ab'[int(raw[15], 16) % 4]}{raw[16:19]}-"
 
     def uuid(self, number: int) -> str:
         """Return the message id of the record with this number."""
-        return f"{self._head}{number:012x}"
+        return f"{self.head}{number:012x}"
 
 
 def message_uuid(value: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
 
-from agent_tracking.clock import LATEST
+from agent_tracking.clock import seconds_of
 from agent_tracking.events import Identity, Record, TrackingEvent
 from agent_tracking.names import ID_CHARS, NAME_CHARS, IdPrefix, clean_id, clean_name, message_uuid
 from agent_tracking.snapshot import IDENTITY
@@ -42,16 +41,23 @@ def prepare(entry: bytes, ids: IdPrefix) -> tuple[Record | str, bool]:
     changed = raw.salvaged
     seconds = raw.now
     if raw.timestamp is not None:
-        given = _seconds(raw.timestamp)
+        given = seconds_of(raw.timestamp)
         changed = changed or given is None
         seconds = raw.now if given is None else given
-    user_id, anonymous_id = clean_id(raw.user_id), clean_id(raw.anonymous_id)
-    changed = changed or _lost(raw.user_id, user_id) or _lost(raw.anonymous_id, anonymous_id)
+    user_id, anonymous_id = raw.user_id, raw.anonymous_id
+    if user_id is not None:
+        user_id = clean_id(user_id)
+        changed = changed or _lost(raw.user_id, user_id)
+    if anonymous_id is not None:
+        anonymous_id = clean_id(anonymous_id)
+        changed = changed or _lost(raw.anonymous_id, anonymous_id)
     message_id = raw.message_id
-    if type(message_id) is str and message_id:
+    if message_id is None:
+        message_id = ids.uuid(raw.number)
+    elif type(message_id) is str and message_id:
         message_id = message_uuid(message_id)
     else:
-        changed = changed or message_id is not None
+        changed = True
         message_id = ids.uuid(raw.number)
     data = bytes(raw.data)
     if data == b"null":
@@ -71,7 +77,10 @@ def prepare(entry: bytes, ids: IdPrefix) -> tuple[Record | str, bool]:
     name = clean_name(raw.name)
     if name is None:
         return "bad-name", changed
-    session_id = clean_id(raw.session_id)
+    session_id = raw.session_id
+    if session_id is not None:
+        session_id = clean_id(session_id)
+        changed = changed or _lost(raw.session_id, session_id)
     return TrackingEvent(
         message_id=message_id,
         time=seconds,
@@ -82,7 +91,7 @@ def prepare(entry: bytes, ids: IdPrefix) -> tuple[Record | str, bool]:
         properties_json=data,
         only=raw.only,
         never=raw.never,
-    ), changed or _lost(raw.session_id, session_id) or len(raw.name) > len(name) == NAME_CHARS
+    ), changed or len(raw.name) > len(name) == NAME_CHARS
 
 
 def _lost(given: object, clean: str | None) -> bool:
@@ -90,20 +99,3 @@ def _lost(given: object, clean: str | None) -> bool:
     if type(given) is str:
         return clean is not None and len(given) > len(clean) == ID_CHARS
     return given is not None and clean is None and type(given) is not int
-
-
-def _seconds(timestamp: object) -> float | None:
-    """Return a time given by the caller as seconds since 1970, or ``None`` if it is none.
-
-    Numbers are seconds; text is ISO 8601, read as UTC when it names no offset. (A ``datetime`` arrives
-    here as text with its offset.)
-    """
-    if type(timestamp) is str:
-        try:
-            moment = datetime.fromisoformat(timestamp.strip().replace("Z", "+00:00").replace("z", "+00:00"))
-        except ValueError:
-            return None
-        timestamp = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-    if type(timestamp) in {int, float} and 0 <= timestamp <= LATEST:  # type: ignore[operator]
-        return float(timestamp)  # type: ignore[arg-type]
-    return None

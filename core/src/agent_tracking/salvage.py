@@ -13,9 +13,10 @@ know, and never raises: one odd value costs that value, never the record.
 | integers beyond 64 bits | text |
 | dates | ISO 8601 text, naive ones as UTC |
 | ``timedelta`` | seconds |
-| ``UUID``, paths | text |
+| ``UUID``, paths, pydantic's URLs | text |
 | enums | their value |
 | sets, ``deque`` | a list |
+| ``MappingProxyType`` of a ``dict`` | an object |
 | dataclasses, attrs, pydantic and msgspec objects | an object of their fields |
 | keys | text; a key that is text already wins over one that was turned into the same |
 | everything else | ``"<TypeName>"`` |
@@ -26,19 +27,21 @@ from __future__ import annotations
 import sys
 from binascii import b2a_base64
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from gc import get_referents
 from itertools import islice
 from math import isfinite
-from types import MemberDescriptorType
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from agent_tracking.snapshot import DEPTH, ENTRY_BYTES, NODES, OPTIONS, dumps
+from agent_tracking.snapshot import DEPTH, ENTRY_BYTES, EVENT, NODES, OPTIONS, dumps
+from agent_tracking.typed import event_of, fields_of, type_name
 
-__all__ = ["MARK", "is_changed", "salvaged"]
+__all__ = ["MARK", "is_changed", "salvaged", "salvaged_data"]
 
 #: Stands where something was cut.
 MARK = "…"
@@ -58,19 +61,47 @@ _INT_BITS = 4_096
 
 
 def salvaged(
-    kind: int, number: int, now: float, name: object, data: object, others: Iterable[object]
+    kind: int,
+    number: int,
+    now: float,
+    name: object,
+    data: object,
+    others: Iterable[object],
+    under: Mapping[str, object] | None = None,
 ) -> bytes:
-    """Return an entry of the intake made of whatever was passed; its last element says "salvaged"."""
+    """Return an entry of the intake made of whatever was passed; its last element says "salvaged".
+
+    ``under`` are the properties that a context binds: plain, and kept whatever ``data`` is. ``name`` may be a
+    typed event: its fields go under ``data``.
+    """
     walk = _Walk()
     fields = [walk.field(other) for other in others]
+    name, typed = _event(name) if kind == EVENT else (name, None)
     head = [kind, number, now, walk.field(name)]
-    body = walk.value(data, DEPTH)
-    if body is not None and type(body) is not dict:
-        body, walk.changed = {}, True
+    body = walk.body(data, typed)
+    if under:
+        body = {**under, **(body or {})}
     entry = dumps([*head, body, *fields, walk.changed], None, OPTIONS)
     if len(entry) >= ENTRY_BYTES:
-        entry = dumps([*head, {}, *fields, True], None, OPTIONS)
+        entry = dumps([*head, under or {}, *fields, True], None, OPTIONS)
     return entry + b"\n"
+
+
+def _event(name: object) -> tuple[object, dict[str, object] | None]:
+    """Return the name and the fields of a typed event; what is none comes back as it is."""
+    if type(name) is str:
+        return name, None
+    try:
+        return event_of(name) or (name, None)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  it may only look like one
+        return name, None
+
+
+def salvaged_data(data: object) -> bytes:
+    """Return properties or traits as JSON text, made of whatever they hold."""
+    return dumps(_Walk().value(data, DEPTH), None, OPTIONS)
 
 
 def is_changed(data: object) -> bool:
@@ -90,8 +121,21 @@ class _Walk:
         self.text_room = _TEXTS
         self.changed = False
 
+    def body(self, data: object, typed: dict[str, object] | None) -> dict[str, object] | None:
+        """Return properties or traits, over the fields of a typed event."""
+        if typed is None:
+            body = self.value(data, DEPTH)
+        else:
+            both: Any = self.mapping({"typed": typed, "data": data}, DEPTH + 1)  # neither takes all the room
+            typed, body = both["typed"], both.get("data")
+        if body is not None and type(body) is not dict:
+            body, self.changed = {}, True
+        return body if typed is None else {**typed, **(body or {})}
+
     def field(self, value: object) -> object:
         """Return a name, an id or a time: a scalar, or ``None``."""
+        if value is None:
+            return None
         if not any(base in _FIELDS for base in type.mro(type(value))):
             self.changed = True
             return None
@@ -109,7 +153,7 @@ class _Walk:
             convert = _BY_TYPE.get(kind) or _for_base(kind)
             if convert is not None:
                 return convert(self, value, depth)
-            fields = _fields_of(kind, value)
+            fields = fields_of(kind, value)
             if fields is not None:
                 return self.mapping(fields, depth)
         except KeyboardInterrupt:
@@ -120,7 +164,7 @@ class _Walk:
 
     def unknown(self, value: object, _depth: int) -> str:
         self.changed = True
-        return self.text(f"<{_name_of(type(value))[:100]}>", 0)
+        return self.text(f"<{type_name(type(value))[:100]}>", 0)
 
     def text(self, value: object, _depth: int) -> str:
         plain = str.__str__(value)
@@ -240,6 +284,8 @@ _BY_TYPE: dict[type, _Convert] = {
     bool: lambda _walk, value, _depth: value,
     type(None): lambda _walk, value, _depth: value,
     dict: _Walk.mapping,
+    # What it shows is found without running the code of a mapping that is not a dict; mapping() refuses it.
+    MappingProxyType: lambda walk, value, depth: walk.mapping(get_referents(value)[0], depth),
     list: _Walk.sequence,
     tuple: _Walk.sequence,
     set: _Walk.sequence,
@@ -285,48 +331,10 @@ def _for_base(kind: type) -> _Convert | None:
         # The item of a longdouble is a longdouble.
         item = numpy.floating.__float__ if numpy.longdouble in bases else numpy.generic.item
         return lambda walk, value, depth: walk.value(item(value), depth)
+    networks = sys.modules.get("pydantic.networks")
+    if networks is not None and networks.AnyUrl in bases:
+        return lambda walk, value, depth: walk.text(networks.AnyUrl.__str__(value), depth)
     pathlib = sys.modules.get("pathlib")
     if pathlib is not None and pathlib.PurePath in bases:
         return lambda walk, value, depth: walk.text(pathlib.PurePath.__str__(value), depth)
     return None
-
-
-def _fields_of(kind: type, value: object) -> dict[str, object] | None:
-    """Return the fields of a dataclass, attrs, pydantic or msgspec object, read without its code."""
-    bases = type.mro(kind)
-    msgspec = sys.modules.get("msgspec")
-    if msgspec is not None and msgspec.Struct in bases:
-        names: list[str] = list(type.__getattribute__(kind, "__struct_fields__"))
-        return {name: _attribute(value, name, [_dict_of(base) for base in bases]) for name in names}
-    own = [_dict_of(base) for base in bases]
-    for marker in ("__dataclass_fields__", "__pydantic_fields__", "__attrs_attrs__"):
-        declared = next((members[marker] for members in own if marker in members), None)
-        if isinstance(declared, dict | tuple):
-            names = [name if type(name) is str else name.name for name in islice(declared, NODES)]
-            return {name: _attribute(value, name, own) for name in names}
-    return None
-
-
-#: A class's name and members, whatever its metaclass says.
-_name_of: Callable[[type], str] = vars(type)["__name__"].__get__
-_dict_of: Callable[[type], Any] = vars(type)["__dict__"].__get__
-
-
-def _attribute(value: object, name: str, own: Sequence[Mapping[str, object]]) -> object:
-    """Return what an object holds under ``name`` without running a property's or descriptor's code.
-
-    An object-relational mapper would query its database for such a value.
-    """
-    try:
-        held = object.__getattribute__(value, "__dict__")
-        if type(held) is dict and name in held:
-            return held[name]
-    except AttributeError:  # an object with slots
-        pass
-    member = next((members[name] for members in own if name in members), None)
-    if type(member) is MemberDescriptorType:
-        try:
-            return member.__get__(value)
-        except AttributeError:  # never set
-            return "<error>"
-    return "<error>" if member is None or "__get__" in _dict_of(type(member)) else member

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from orjson import OPT_NAIVE_UTC, OPT_PASSTHROUGH_DATACLASS, OPT_PASSTHROUGH_SUBCLASS, dumps
 
-__all__ = ["ENTRY_BYTES", "EVENT", "IDENTITY", "NODES", "OPTIONS", "dumps", "plain"]
+__all__ = ["ENTRY_BYTES", "EVENT", "IDENTITY", "NODES", "OPTIONS", "dumps", "merged", "plain"]
 
 #: The first element of an entry: what it is.
 EVENT, IDENTITY = 0, 1
@@ -40,6 +40,15 @@ OPTIONS = OPT_NAIVE_UTC | OPT_PASSTHROUGH_DATACLASS | OPT_PASSTHROUGH_SUBCLASS
 _SCALARS = frozenset({int, float, bool, type(None)})
 _CONTAINERS = frozenset({dict, list, tuple})
 _DATES = frozenset({date, UUID})
+
+
+def merged(under: dict[str, Any], properties: object) -> dict[str, Any]:
+    """Return ``properties`` over those that a context binds; ``TypeError`` for what is no plain ``dict``."""
+    if properties is None:
+        return under
+    if type(properties) is dict:
+        return {**under, **properties}
+    raise TypeError
 
 
 def plain(properties: object) -> bool:
