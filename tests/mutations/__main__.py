@@ -1,4 +1,4 @@
-"""Plants faults in copies of the providers, one at a time: the tests that guard against each must fail.
+"""Plants faults in copies of the packages, one at a time: the tests that guard against each must fail.
 
 ``python -m tests.mutations [WORD ...]`` from the project's folder; with words only the faults whose names
 hold one of them. Ends with 1 if a fault survives, cannot be planted, or if the tests fail without one.
@@ -35,7 +35,9 @@ class Outcome:
 
 
 def package(provider: str) -> Path:
-    """Return the folder of a provider's package: one of the four, or a sample."""
+    """Return the folder of a package: the core, a provider of the four, or a sample."""
+    if provider == "core":
+        return ROOT / "core" / "src" / "agent_tracking"
     plugin = ROOT / "plugins" / provider / "src" / f"agent_tracking_{provider}"
     if plugin.is_dir():
         return plugin

@@ -1,4 +1,4 @@
-"""Faults to plant in providers, and the tests that have to notice each of them."""
+"""Faults to plant in providers and the core, and the tests that have to notice each of them."""
 
 from __future__ import annotations
 
@@ -57,9 +57,16 @@ def _plain(name: str, old: str, new: str, *noticed_by: str, **more: str) -> Plan
     return Planted(name, "plain", old, new, noticed_by, file="__init__.py", **more)
 
 
+def _core(name: str, file: str, old: str, new: str, *noticed_by: str) -> Planted:
+    return Planted(name, "core", old, new, noticed_by, file=file)
+
+
 WIRE = "tests/plugins/test_{0}_wire.py::{1}".format
 CONFIGURED = "tests/plugins/test_configuration.py::{0}".format
 ANSWERED = "tests/plugins/test_answers.py::{0}".format
+PROCESSED = "tests/unit/test_processors.py::{0}".format
+REDACTED = "tests/unit/test_processors_redact.py::{0}".format
+TYPED = "tests/unit/test_typed.py::{0}".format
 
 KEYS = [
     _posthog(
@@ -556,4 +563,51 @@ PLAIN = [
     ),
 ]
 
-PLANTED = (*KEYS, *SECRETS, *IMPORTS, *VARIABLES, *EVENTS, *LIMITS, *ANSWERS, *PLAIN)
+PROCESSORS = [
+    _core(
+        "a record sent although its redaction failed",
+        "processors/pipeline.py",
+        "        return step.required\n",
+        "        return False\n",
+        PROCESSED("test_what_keeps_secrets_drops_the_record_when_it_fails"),
+        "tests/integration/test_processors.py::test_when_a_redaction_fails_nothing_of_the_record_is_sent",
+    ),
+    _core(
+        "what is no refusal taken for consent",
+        "processors/permission.py",
+        'return None if answer is True else "no-consent"',
+        'return "no-consent" if answer is False else None',
+        PROCESSED("test_only_true_is_consent"),
+    ),
+    _core(
+        "a sample that each process draws anew",
+        "processors/sampling.py",
+        'int.from_bytes(blake2b(held.encode(), digest_size=8).digest(), "big")',
+        "hash(held) % 2**64",
+        PROCESSED("test_every_process_keeps_the_same_users"),
+    ),
+    _core(
+        "the inside of lists not redacted",
+        "processors/redaction.py",
+        "            clean = [self._value(item, detectors) for item in value]\n",
+        "            clean = value\n",
+        REDACTED("test_what_is_found_by_its_form_goes_and_the_text_around_it_stays"),
+        REDACTED("test_what_stands_under_a_key_that_sounds_secret_goes_as_a_whole"),
+    ),
+    _core(
+        "any long number taken for a card's",
+        "processors/detectors.py",
+        " and _luhn(digits)",
+        "",
+        REDACTED("test_every_card_number_with_a_right_check_digit_is_found_and_no_other"),
+    ),
+    _core(
+        "a bound property over a typed event's field",
+        "salvage.py",
+        "        body = {**under, **(body or {})}\n",
+        "        body = {**(body or {}), **under}\n",
+        TYPED("test_properties_are_added_and_win"),
+    ),
+]
+
+PLANTED = (*KEYS, *SECRETS, *IMPORTS, *VARIABLES, *EVENTS, *LIMITS, *ANSWERS, *PLAIN, *PROCESSORS)
