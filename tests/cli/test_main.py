@@ -17,7 +17,7 @@ def test_version_is_the_distributions(cli):
 def test_help_names_every_command(cli):
     done = cli.run("--help")
     assert done.returncode == 0
-    for command in ("demo", "new", "providers"):
+    for command in ("demo", "doctor", "new", "providers", "send"):
         assert f"\n  {command} " in done.stdout
 
 
@@ -41,6 +41,25 @@ def test_without_its_libraries_it_says_in_one_line_what_to_install(library):
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "pip install 'agent-tracking[cli]'" in done.stderr
+
+
+@pytest.mark.parametrize("library", ["click", "rich"])
+def test_the_module_says_it_too(library):
+    code = f"import sys, runpy; sys.modules[{library!r}] = None; runpy.run_module('agent_tracking', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'agent-tracking[cli]'" in done.stderr
+
+
+def test_every_command_has_an_example_and_json(cli):
+    from agent_tracking.cli.app import app
+
+    for name in app.commands:
+        text = cli.run(name, "--help").stdout
+        assert f"Example: agent-tracking {name}" in " ".join(text.split()), name
+        assert "--json" in text, name
 
 
 def test_importing_the_package_imports_nothing_of_the_command_line():

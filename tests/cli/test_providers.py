@@ -75,7 +75,7 @@ def test_a_provider_that_is_switched_off_names_the_switch(cli):
 def test_json_is_all_there_is_on_standard_output(cli):
     done = cli.run("providers", "--json", **WRONG, AGENT_TRACKING_FLUSH_AT="many")
     data = json.loads(done.stdout)
-    assert set(data) == {"agent_tracking", "python", "providers", "notes"}
+    assert set(data) == {"agent_tracking", "python", "providers", "notes", "processes"}
     assert data["python"]["executable"] == sys.executable
     for row in data["providers"]:
         assert set(row) == {
@@ -93,6 +93,25 @@ def test_json_is_all_there_is_on_standard_output(cli):
 def test_a_bad_setting_is_a_note(cli):
     (note,) = json.loads(cli.run("providers", "--json", AGENT_TRACKING_FLUSH_AT="many").stdout)["notes"]
     assert "AGENT_TRACKING_FLUSH_AT" in note
+
+
+def test_where_another_process_delivers_the_providers_are_listed_all_the_same(cli, tmp_path):
+    folder = tmp_path / "spool"
+    done = cli.run(
+        "providers",
+        "--json",
+        **SECRETS,
+        AGENT_TRACKING_SPOOL=str(folder),
+        AGENT_TRACKING_DELIVERY="relay",
+    )
+    assert {row["state"] for row in _rows(done).values()} == {"active"}
+    assert not folder.exists()
+
+
+def test_every_bad_setting_is_a_note_once(cli):
+    bad = {"AGENT_TRACKING_DELIVERY": "relay", "AGENT_TRACKING_FLUSH_AT": "x"}
+    notes = json.loads(cli.run("providers", "--json", **bad).stdout)["notes"]
+    assert [note.split(" ")[0] for note in notes] == ["AGENT_TRACKING_FLUSH_AT", "AGENT_TRACKING_DELIVERY"]
 
 
 def test_an_unknown_name_in_a_switch_is_a_note_with_a_suggestion(cli):

@@ -1,4 +1,4 @@
-"""The command line: ``agent-tracking providers``, ``demo`` and ``new``.
+"""The command line: ``agent-tracking``, and ``python -m agent_tracking``.
 
 It needs click and rich, which servers do without: ``pip install 'agent-tracking[cli]'``.
 """

@@ -7,14 +7,22 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import click
+import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["console", "held_log", "new_table", "printable", "show"]
+__all__ = ["Refused", "ago", "console", "held_log", "new_table", "printable", "show", "to_json"]
 
 #: Columns of what is written to a pipe or a file: there a row is a line, however long.
 _WIDE = 10_000
+
+
+class Refused(click.ClickException):
+    """One line on standard error, and an exit status of 2: what was asked for makes no sense."""
+
+    exit_code = 2
 
 
 def console() -> Console:
@@ -46,6 +54,23 @@ def show(out: Console, table: Table) -> None:
 def printable(text: str) -> str:
     """Return ``text`` without control characters: names and versions are anybody's metadata."""
     return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def to_json(data: object) -> str:
+    """Return ``data`` as the JSON text that a command prints with ``--json``."""
+    return msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+
+
+def ago(seconds: float) -> str:
+    """Return a length of time in the largest unit that fits.
+
+    >>> ago(0.4), ago(75), ago(7300), ago(200000)
+    ('0 s', '1 min', '2 h', '2 d')
+    """
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(max(0.0, seconds))} s"
 
 
 class _Holder(logging.Handler):

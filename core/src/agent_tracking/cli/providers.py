@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from platform import python_version
 
 import click
-import msgspec
 from importlib_metadata import version
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent_tracking.cli.output import console, held_log, new_table, printable, show
+from agent_tracking.cli.direct import direct_environ
+from agent_tracking.cli.output import console, held_log, new_table, printable, show, to_json
+from agent_tracking.cli.processes import running, show_processes
 from agent_tracking.records import ProviderRecord, ProviderState
+from agent_tracking.settings import read_settings
+from agent_tracking.status import Seen
 from agent_tracking.tracker import Tracker
 
 __all__ = ["STYLES", "provider_table", "providers"]
@@ -32,46 +36,53 @@ STYLES = {
 }
 
 
-@click.command()
+@click.command(epilog="Example: agent-tracking providers --json")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def providers(*, as_json: bool) -> None:
     """List the installed providers: state, reason, fix.
 
-    What is listed is what an application with this Python and this environment would use. No value of any
-    variable is shown. The exit status is 0, whatever the states.
+    What is listed is what an application with this Python and this environment would use; and the counters
+    of running processes, if AGENT_TRACKING_STATUS (or AGENT_TRACKING_SPOOL) is the folder that they write
+    them to. No value of any variable is shown. The exit status is 0, whatever the states.
     """
     found, notes = _look()
+    seen = running(os.environ)
     if as_json:
-        click.echo(_json(found, notes))
+        click.echo(_json(found, notes, seen))
     else:
-        _print(console(), found, notes)
+        _print(console(), found, notes, seen)
 
 
 def _look() -> tuple[Sequence[ProviderRecord], list[str]]:
     """Return the records, and what else was said while looking: a bad setting, an unknown name."""
-    tracker = Tracker()  # to be asked this needs no thread, so there is nothing to shut down
+    # To be asked this it needs no thread, so there is nothing to shut down, and no spool.
+    tracker = Tracker(environ=direct_environ(os.environ))
     # What a provider prints while it is imported belongs to no table.
     with held_log() as log, redirect_stdout(sys.stderr):
         found = tracker.providers()
     # Lines about one provider say what its row says.
-    return found, [record.getMessage() for record in log if record.name == "agent_tracking"]
+    said = [record.getMessage() for record in log if record.name == "agent_tracking"]
+    _, problems = read_settings(os.environ)
+    return found, list(dict.fromkeys([*map(str, problems), *said]))
 
 
-def _json(found: Sequence[ProviderRecord], notes: Sequence[str]) -> str:
+def _json(found: Sequence[ProviderRecord], notes: Sequence[str], seen: Sequence[Seen]) -> str:
     data = {
         "agent_tracking": version("agent-tracking"),
         "python": {"version": python_version(), "executable": sys.executable},
         "providers": found,
         "notes": notes,
+        "processes": seen,
     }
-    return msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+    return to_json(data)
 
 
-def _print(out: Console, found: Sequence[ProviderRecord], notes: Sequence[str]) -> None:
+def _print(out: Console, found: Sequence[ProviderRecord], notes: Sequence[str], seen: Sequence[Seen]) -> None:
     if found:
         show(out, provider_table(out, found))
     else:
         out.print("No provider is installed: pip install 'agent-tracking[posthog]'\n")
+    show_processes(out, seen)
     for note in notes:
         out.print(Text(f"! {printable(note)}", style="yellow"), soft_wrap=True)
     where = f"agent-tracking {version('agent-tracking')}, Python {python_version()}: {sys.executable}"

@@ -23,7 +23,7 @@ from agent_tracking import forks
 from agent_tracking.exceptions import ConfigurationError
 from agent_tracking.http_provider import Request, Response
 
-__all__ = ["BODY_LIMIT", "HTTPSender", "TOTAL_SECONDS"]
+__all__ = ["BODY_LIMIT", "TOTAL_SECONDS", "HTTPSender", "proxy_for", "tls_context"]
 
 #: The most bytes of an answer that are read: no vendor's own answer is longer.
 BODY_LIMIT = 64 * 1024
@@ -164,10 +164,10 @@ _contexts: dict[str, Any] = {}
 
 def _transport(origin: str) -> httpx.BaseTransport:
     secure = origin.startswith("https:")
-    proxy = _proxy(origin)
+    proxy = proxy_for(origin)
     try:
         return httpx.HTTPTransport(
-            verify=_tls_context() if secure or proxy else False,
+            verify=tls_context() if secure or proxy else False,
             proxy=proxy,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0),
             trust_env=False,
@@ -178,7 +178,7 @@ def _transport(origin: str) -> httpx.BaseTransport:
         ) from None
 
 
-def _tls_context() -> Any:  # noqa: ANN401  ssl is imported only when there is TLS
+def tls_context() -> Any:  # noqa: ANN401  ssl is imported only when there is TLS
     """Return the one TLS context of this process: building one takes 25 ms and more."""
     if "tls" not in _contexts:
         try:
@@ -191,7 +191,7 @@ def _tls_context() -> Any:  # noqa: ANN401  ssl is imported only when there is T
     return _contexts["tls"]
 
 
-def _proxy(origin: str) -> httpx.Proxy | None:
+def proxy_for(origin: str) -> httpx.Proxy | None:
     """Return the proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY ask for."""
     parts = urlsplit(origin)
     proxies = getproxies()

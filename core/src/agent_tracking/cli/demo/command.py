@@ -27,7 +27,7 @@ _PATIENCE = 60.0  # seconds for what is still on its way when everything was tra
 _FAILING, _FROM, _FOR = "posthog", 0.3, 1.0
 
 
-@click.command()
+@click.command(epilog="Example: agent-tracking demo --seconds 10 --events 5000")
 @click.option("--json", "as_json", is_flag=True, help="For scripts: the report as JSON, nothing else.")
 @click.option("--seconds", type=click.FloatRange(0.1, 600), default=4.0, show_default=True, help="How long.")
 @click.option("--events", type=click.IntRange(1, 50_000), default=2000, show_default=True, help="How many.")

@@ -22,7 +22,7 @@ class _Refused(click.ClickException):
     exit_code = 2
 
 
-@click.command()
+@click.command(epilog="Example: agent-tracking new acme --plain")
 @click.argument("name")
 @click.option("--plain", is_flag=True, help="No HTTP: plain track() and flush().")
 @click.option(
