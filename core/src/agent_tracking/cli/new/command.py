@@ -6,20 +6,13 @@ import shlex
 from pathlib import Path
 
 import click
-import msgspec
 from importlib_metadata import version
 
 from agent_tracking.cli.new.files import render, write
 from agent_tracking.cli.new.names import BadName, names_of
-from agent_tracking.cli.output import printable
+from agent_tracking.cli.output import Refused, printable, to_json
 
 __all__ = ["new"]
-
-
-class _Refused(click.ClickException):
-    """One line on standard error, and an exit status of 2."""
-
-    exit_code = 2
 
 
 @click.command(epilog="Example: agent-tracking new acme --plain")
@@ -42,16 +35,16 @@ def new(*, name: str, plain: bool, directory: Path, as_json: bool) -> None:
     try:
         names = names_of(name)
     except BadName as error:
-        raise _Refused(str(error)) from None
+        raise Refused(str(error)) from None
     folder = directory / names.distribution
     texts = render(names, plain=plain, version=version("agent-tracking"))
     try:
         written = write(folder, texts)
     except FileExistsError:
-        raise _Refused(f"{printable(str(folder))} exists already: nothing was written") from None
+        raise Refused(f"{printable(str(folder))} exists already: nothing was written") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise _Refused(f"{printable(str(folder))} cannot be written: {reason}") from None
+        raise Refused(f"{printable(str(folder))} cannot be written: {reason}") from None
     _tell(folder, written, as_json=as_json)
 
 
@@ -60,7 +53,7 @@ def _tell(folder: Path, written: list[Path], *, as_json: bool) -> None:
     commands = [f"pip install -e {shlex.quote(f'{place}[dev]')}", f"pytest {shlex.quote(str(folder))}"]
     if as_json:
         data = {"directory": str(folder), "paths": [str(path) for path in written], "next": commands}
-        click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2).decode())
+        click.echo(to_json(data))
         return
     lines = [*(f"wrote {path}" for path in written), "", "Next:", *(f"  {command}" for command in commands)]
     click.echo("\n".join(map(printable, lines)))
