@@ -19,10 +19,11 @@ import msgspec
 from importlib_metadata import entry_points
 
 from agent_tracking import http_provider
+from agent_tracking.counters import REASONS
 from agent_tracking.discovery import FIRST_PARTY, GROUP
 from agent_tracking.hookspecs import HookSpecs
 from agent_tracking.provider import EnvVar, Provider
-from agent_tracking.settings import VARIABLES, Settings
+from agent_tracking.settings import VARIABLES, Settings, SpoolSync
 
 DOCS = Path(__file__).parents[2] / "docs"
 SECTION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
@@ -73,6 +74,11 @@ def providers() -> str:
     return "\n".join(f"### {name}\n\n{_variables(classes[name].env)}" for name in names)
 
 
+def reasons() -> str:
+    """The table of the reasons for which records are dropped."""
+    return _table(("reason", "meaning"), [(f"`{name}`", _inline(told)) for name, told in REASONS.items()])
+
+
 def _variables(declared: list[EnvVar]) -> str:
     rows = [
         (
@@ -96,6 +102,8 @@ def _default(value: object) -> str:
         return "on" if value else "off"
     if value is None or value == ():
         return "-"
+    if isinstance(value, SpoolSync):
+        return f"{value.seconds:g}{',fsync' if value.fsync else ''}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -150,7 +158,7 @@ def _inline(text: str) -> str:
     return text.replace("``", "`").replace("|", "\\|")
 
 
-MAKERS = {each.__name__: each for each in (hooks, methods, structs, variable, settings, providers)}
+MAKERS = {each.__name__: each for each in (hooks, methods, structs, variable, settings, providers, reasons)}
 
 
 def rewritten(page: str) -> str:

@@ -4,7 +4,8 @@
 
 The word after a fence says what happens to its block:
 
-    python                  executed; the page's blocks share one namespace and reach no provider
+    python                  executed; the page's blocks share one namespace and reach no provider; await may stand
+                            outside of a function, as in a notebook
     python title="a/b.py"   written to that file; so is a block of any other language that has a title
     console                 each line after ``$`` runs in bash, by itself; the lines below it must be its
                             output, where ``...`` stands for any text, and alone for any lines
@@ -18,6 +19,8 @@ interpreter, and with it what is installed; nothing but the standard library is 
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import json
 import os
 import re
@@ -106,9 +109,10 @@ def run_console(block: Block, environ: Mapping[str, str]) -> None:
 
 
 def run_python(block: Block, page: str, namespace: dict[str, Any]) -> None:
-    code = compile("\n" * (block.line - 1) + block.text, page, "exec", dont_inherit=True)
-    if block.run:
-        exec(code, namespace)
+    text, flags = "\n" * (block.line - 1) + block.text, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code = compile(text, page, "exec", flags, dont_inherit=True)
+    if block.run and (coroutine := eval(code, namespace)) is not None:
+        asyncio.run(coroutine)
 
 
 def parse(block: Block) -> None:

@@ -42,6 +42,12 @@ foo
 assert number == 41
 ```
 
+```python
+import asyncio
+
+assert await asyncio.sleep(0, 42) == 42
+```
+
 <!-- not run: it would raise -->
 ```python
 raise ValueError
@@ -70,7 +76,7 @@ def test_a_page_whose_blocks_are_right_passes(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(GOOD)
     done = _run(page)
-    assert (done.returncode, done.stdout) == (0, "5 blocks\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "6 blocks\n"), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -78,6 +84,7 @@ def test_a_page_whose_blocks_are_right_passes(tmp_path):
     [
         ("assert number == 41", "assert number == 42", "AssertionError"),
         ("assert number == 41", "assert number ==", "SyntaxError"),
+        ("sleep(0, 42) == 42", "sleep(0, 42) == 41", "AssertionError"),
         ("raise ValueError", "raise ValueError(", "SyntaxError"),
         ("<!-- not run: it would raise -->", "<!-- not run: -->", "ValueError"),
         ("one\n...", "one\n", "should say"),
