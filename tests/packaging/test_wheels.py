@@ -96,7 +96,7 @@ def test_a_provider_takes_any_core_up_to_the_next_major_version(wheels, name):
 
 def test_the_core_has_an_extra_for_each_provider_for_all_and_for_the_command_line(wheels):
     extras = set(wheels["agent_tracking"].metadata.get_all("Provides-Extra"))
-    assert extras == {*PROVIDERS, "all", "cli", "testing"}
+    assert extras == {*PROVIDERS, "all", "cli", "otel", "testing"}
 
 
 def test_the_core_needs_neither_a_provider_nor_the_command_lines_libraries(wheels):

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from agent_tracking import Identity, Tracker, TrackingError, TrackingEvent
+from agent_tracking.processors import required
 
 
 class Recorder:
@@ -275,14 +276,18 @@ def test_processors_change_and_drop_in_their_order(make):
 
 
 @pytest.mark.parametrize("bad", [lambda record: 1 / 0, lambda record: "nonsense", lambda record: exit()])
-def test_a_processor_that_fails_costs_its_record_which_is_counted_and_logged(make, caplog, bad):
-    tracker = make(processors=(lambda record: bad(record) if record.name == "bad" else record,))
+@pytest.mark.parametrize("must", [True, False])
+def test_a_processor_that_fails_costs_its_change_or_if_it_is_required_its_record(make, caplog, bad, must):
+    def own(record):
+        return bad(record) if record.name == "bad" else record
+
+    tracker = make(processors=(required(own) if must else own,))
     tracker.track("bad")
     tracker.track("good")
     result = tracker.flush(10)
-    assert tracker.recorder.names == ["good"]
-    assert result.dropped == {"processor-error": 1}
-    assert any("processor" in r.message for r in caplog.records)
+    assert tracker.recorder.names == (["good"] if must else ["bad", "good"])
+    assert result.dropped == ({"processor-error": 1} if must else {})
+    assert any("the processor own " in r.message for r in caplog.records)
 
 
 def test_an_application_that_tracks_its_log_lines_gets_no_loop(make):

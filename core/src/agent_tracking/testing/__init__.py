@@ -1,4 +1,13 @@
-"""For tests: a local stand-in for analytics backends that keeps a ledger and misbehaves on command.
+"""For tests: what an application tracks, captured; and a stand-in for backends that misbehaves on command.
+
+>>> from agent_tracking import track
+>>> from agent_tracking.testing import capture
+>>> with capture() as events:
+...     track("order paid", {"total": 9.5})
+>>> events.one("order paid").properties
+{'total': 9.5}
+
+:class:`Sink` is a local server that keeps a ledger of what providers sent:
 
 >>> from agent_tracking.testing import Fault, Sink
 >>> with Sink() as sink:
@@ -19,6 +28,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_tracking.testing.backends import Answer, Backend, Incoming, Reading
+    from agent_tracking.testing.captured import Captured
+    from agent_tracking.testing.capturing import capture
     from agent_tracking.testing.conformance import Capabilities, ProviderConformance
     from agent_tracking.testing.elsewhere import refused_url, unresolvable_url
     from agent_tracking.testing.faults import Fault
@@ -30,6 +41,7 @@ __all__ = [
     "Answer",
     "Backend",
     "Capabilities",
+    "Captured",
     "Count",
     "Fault",
     "Incoming",
@@ -40,6 +52,7 @@ __all__ = [
     "Sink",
     "SinkProcess",
     "Totals",
+    "capture",
     "refused_url",
     "tls_sink",
     "unresolvable_url",
@@ -50,6 +63,7 @@ _HOMES = {
     "Answer": "backends",
     "Backend": "backends",
     "Capabilities": "conformance",
+    "Captured": "captured",
     "Count": "ledger",
     "Fault": "faults",
     "Incoming": "backends",
@@ -60,6 +74,7 @@ _HOMES = {
     "Sink": "sink",
     "SinkProcess": "process",
     "Totals": "ledger",
+    "capture": "capturing",
     "refused_url": "elsewhere",
     "tls_sink": "sink",
     "unresolvable_url": "elsewhere",

@@ -4,8 +4,9 @@ In the ``conftest.py`` of the root folder of your tests, or in a test module::
 
     pytest_plugins = ["agent_tracking.testing.fixtures"]
 
-``sink`` is a :class:`agent_tracking.testing.Sink`; ``make_tracker`` makes trackers that retry at once and
-are shut down in the end. ``--conformance-report=FILE`` (from the root ``conftest.py`` only) writes what
+``captured_events`` captures what the test tracks (see :func:`agent_tracking.testing.capture`). ``sink`` is a
+:class:`agent_tracking.testing.Sink`; ``make_tracker`` makes trackers that retry at once and are shut down in
+the end. ``--conformance-report=FILE`` (from the root ``conftest.py`` only) writes what
 the classes of :class:`agent_tracking.testing.ProviderConformance` have shown, as JSON.
 """
 
@@ -17,11 +18,13 @@ from typing import Any
 import pytest
 
 from agent_tracking.delivery.backoff import RetryPolicy
+from agent_tracking.testing.captured import Captured
+from agent_tracking.testing.capturing import capture
 from agent_tracking.testing.conformance.report import Report
 from agent_tracking.testing.sink import Sink
 from agent_tracking.tracker import Tracker
 
-__all__ = ["make_tracker", "sink"]
+__all__ = ["captured_events", "make_tracker", "sink"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,6 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Add the section to the terminal's summary."""
     Report.of(config)
+
+
+@pytest.fixture
+def captured_events() -> Iterator[Captured]:
+    """What the process-wide tracker is given while the test runs; nothing of it leaves the process."""
+    with capture() as events:
+        yield events
 
 
 @pytest.fixture
