@@ -205,6 +205,15 @@ def test_disabled_takes_nothing(make):
     assert tracker.recorder.names == []
 
 
+def test_what_is_tracked_before_it_is_known_that_everything_is_off_is_no_loss():
+    tracker = Tracker(environ={"AGENT_TRACKING_DISABLED": "yes"})
+    tracker.track("x")
+    result = tracker.flush(10)
+    assert result
+    assert result.dropped == {"disabled": 1}
+    tracker.shutdown(0)
+
+
 @pytest.mark.parametrize(
     "call",
     [
