@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent_tracking.provider import IMPORTING
 from agent_tracking_amplitude import AmplitudeProvider
 
 
@@ -148,3 +149,10 @@ def test_limits_are_below_the_servers(kit, endpoint):
     assert ours.records <= limits["max_events_per_request"]
     assert ours.record_bytes <= ours.body_bytes < limits["max_body_bytes"] - 10_000
     assert not ours.gzip
+
+
+def test_an_import_goes_to_batch_unless_the_variable_says_otherwise(kit):
+    (endpoint,) = kit.make(AmplitudeProvider, **{IMPORTING: "1"}).endpoints
+    assert endpoint.name == "batch"
+    (endpoint,) = kit.make(AmplitudeProvider, **{IMPORTING: "1", "AMPLITUDE_ENDPOINT": "httpapi"}).endpoints
+    assert endpoint.name == "httpapi"

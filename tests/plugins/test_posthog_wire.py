@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent_tracking.exceptions import Reject
+from agent_tracking.exceptions import ConfigurationError, Reject
+from agent_tracking.provider import IMPORTING
 from agent_tracking_posthog import PostHogProvider
 
 UUID4 = "7c0e5f0a-1111-4222-8333-444455556666"
@@ -204,3 +205,59 @@ def test_limits_are_below_the_servers(kit):
     assert endpoint.record_bytes == limits["sdk_max_event_bytes"] < limits["max_event_bytes_server"]
     assert endpoint.body_bytes == limits["sdk_batch_bytes"] < limits["max_body_bytes"]
     assert endpoint.gzip
+
+
+class Historical(PostHogProvider):
+    clock = staticmethod(lambda: 1777888800.123)
+
+    def __init__(self, **variables):
+        super().__init__({"POSTHOG_API_KEY": "phc_key", **variables})
+
+
+DAY = 86_400.0
+
+
+def _sent(kit, provider, *records):
+    """Return the bodies by endpoint."""
+    names = {payload.endpoint for record in records for payload in kit.payloads(provider.encode(record))}
+    return {name: kit.body(provider, *records, endpoint=name) for name in names}
+
+
+def test_only_what_is_two_days_old_is_a_migration_and_only_when_it_is_switched_on(kit):
+    old, new = kit.event("old", time=kit.TIME - 2 * DAY - 1), kit.event("new", time=kit.TIME - 2 * DAY)
+    person = kit.identity(time=kit.TIME - 30 * DAY)
+    sent = _sent(kit, Historical(POSTHOG_HISTORICAL="on"), old, new, person)
+    assert [event["event"] for event in sent["batch"]["batch"]] == ["new"]
+    assert [event["event"] for event in sent["historical"]["batch"]] == ["old", "$identify"]
+    assert sent["historical"]["historical_migration"] is True
+    assert "historical_migration" not in sent["batch"]
+    kit.validator("posthog-batch-v0.request.schema.json").validate(sent["historical"])
+    usual = _sent(kit, Historical(), old, new, person)
+    assert list(usual) == ["batch"]
+    assert list(usual["batch"]) == ["api_key", "batch"]
+
+
+def test_a_migration_has_the_limits_and_the_bytes_of_every_other_event(kit):
+    provider = Historical(POSTHOG_HISTORICAL="ON")
+    batch, historical = provider.endpoints
+    assert (batch.name, historical.name) == ("batch", "historical")
+    assert (batch.records, batch.record_bytes, batch.body_bytes, batch.gzip) == (
+        historical.records,
+        historical.record_bytes,
+        historical.body_bytes,
+        historical.gzip,
+    )
+    old = kit.event(time=0.0)
+    assert provider.encode(old).body == Historical().encode(old).body
+
+
+def test_an_import_switches_the_migration_on_unless_its_variable_says_otherwise(kit):
+    old = kit.event(time=0.0)
+    assert Historical(**{IMPORTING: "1"}).encode(old).endpoint == "historical"
+    off = Historical(**{IMPORTING: "1", "POSTHOG_HISTORICAL": "off"})
+    assert off.encode(old).endpoint == "batch"
+
+
+def test_a_migration_is_on_or_off():
+    with pytest.raises(ConfigurationError, match="POSTHOG_HISTORICAL is neither on nor off"):
+        PostHogProvider({"POSTHOG_API_KEY": "phc_key", "POSTHOG_HISTORICAL": "maybe"})

@@ -22,7 +22,10 @@ import msgspec
 
 from agent_tracking.exceptions import ConfigurationError
 
-__all__ = ["EnvVar", "Provider", "Values", "missing"]
+__all__ = ["IMPORTING", "EnvVar", "Provider", "Values", "missing"]
+
+#: In the environment of a tracker through which a file of old records is imported.
+IMPORTING = "AGENT_TRACKING_IMPORTING"
 
 
 class EnvVar(msgspec.Struct, frozen=True):
@@ -36,6 +39,8 @@ class EnvVar(msgspec.Struct, frozen=True):
         secret: its value is never shown.
         default: used when the variable is unset or blank.
         help: one line for the listing.
+        importing: used instead of the default while ``agent-tracking import`` runs, where a backend takes
+            old records in another way.
     """
 
     name: str
@@ -43,6 +48,7 @@ class EnvVar(msgspec.Struct, frozen=True):
     secret: bool = False
     default: str | None = None
     help: str = ""
+    importing: str | None = None
 
 
 class Values(Mapping[str, str]):
@@ -54,7 +60,11 @@ class Values(Mapping[str, str]):
     __slots__ = ("_values",)
 
     def __init__(self, declared: Sequence[EnvVar], environ: Mapping[str, str]) -> None:
-        found = {var.name: (environ.get(var.name) or "").strip() or var.default for var in declared}
+        importing = IMPORTING in environ
+        found = {
+            var.name: (environ.get(var.name) or "").strip() or (importing and var.importing) or var.default
+            for var in declared
+        }
         self._values = {name: value for name, value in found.items() if value}
 
     def __getitem__(self, name: str) -> str:

@@ -66,6 +66,7 @@ class AmplitudeProvider(HTTPProvider):
             "AMPLITUDE_ENDPOINT",
             default="httpapi",
             help="httpapi, or batch for bursts of one user or device",
+            importing="batch",  # https://amplitude.com/docs/data/data-backfill
         ),
     )
     endpoints: Sequence[Endpoint] = (_ENDPOINTS["httpapi"],)

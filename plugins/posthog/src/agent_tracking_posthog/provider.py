@@ -7,10 +7,12 @@ servers: https://posthog.com/docs/api/capture
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from agent_tracking.events import Identity, Record, TrackingEvent
 from agent_tracking.exceptions import ConfigurationError
@@ -31,7 +33,7 @@ from agent_tracking.urls import http_url
 from agent_tracking_posthog.reserved import PERSONAL, needs_sifting, sift
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __version__ = "0.1.0"
 
@@ -44,6 +46,8 @@ INGESTION = {
     "us.posthog.com": "https://us.i.posthog.com",
     "eu.posthog.com": "https://eu.i.posthog.com",
 }
+#: What is so many seconds old may be sent as a migration: https://posthog.com/docs/migrate
+HISTORICAL_SECONDS = 48 * 3600.0
 #: Characters of a ``distinct_id`` that the server keeps.
 ID_LENGTH = 200
 
@@ -67,12 +71,21 @@ class PostHogProvider(HTTPProvider):
             default="https://us.i.posthog.com",
             help="the ingestion host: https://eu.i.posthog.com in the EU, or your own",
         ),
+        EnvVar(
+            "POSTHOG_HISTORICAL",
+            default="off",
+            help="on: what is over two days old is sent as a historical migration",
+            importing="on",
+        ),
     )
     # The server takes 20 MB and any number of events; an event over 1 MB it throws away. These are
     # what the vendor's own SDK keeps to: 900 KiB an event, 5 MiB a body.
     endpoints: Sequence[Endpoint] = (
         Endpoint("batch", records=500, record_bytes=900 * 1024, body_bytes=5 * 1024 * 1024, gzip=True),
     )
+
+    #: Seconds since 1970: what the age of a record is measured by, once, when the provider is made.
+    clock: Callable[[], float] = staticmethod(time.time)
 
     def configure(self) -> None:
         """Check the key and the host, and prepare what all requests have in common."""
@@ -85,6 +98,15 @@ class PostHogProvider(HTTPProvider):
         host = http_url("POSTHOG_HOST", self.values["POSTHOG_HOST"])
         self._url = INGESTION.get(urlsplit(host).hostname or "", host) + "/batch/"
         self._head = b'{"api_key":' + _quote(key) + b',"batch":'
+        historical = self.values["POSTHOG_HISTORICAL"].lower()
+        if historical not in {"on", "off"}:
+            raise ConfigurationError(
+                "POSTHOG_HISTORICAL is neither on nor off", fix="set it to on or off, or unset it"
+            )
+        #: What happened before is sent as a migration.
+        self._old = self.clock() - HISTORICAL_SECONDS if historical == "on" else 0.0
+        if historical == "on":
+            self.endpoints = (*self.endpoints, replace(self.endpoints[0], name="historical"))
         self._headers = {
             "content-type": "application/json",
             "user-agent": f"agent-tracking-posthog/{__version__}",
@@ -92,6 +114,10 @@ class PostHogProvider(HTTPProvider):
 
     def encode(self, record: Record) -> Payload:
         """Return the record as one event; an identity is a ``$identify`` event."""
+        payload = self._payload(record)
+        return replace(payload, endpoint="historical") if record.time < self._old else payload
+
+    def _payload(self, record: Record) -> Payload:
         if isinstance(record, Identity):
             return _identify(record)
         data, tail = _properties(record)
@@ -100,8 +126,11 @@ class PostHogProvider(HTTPProvider):
             record, _quote(record.name), record.user_id or record.anonymous_id, data[:-1] + comma + tail
         )
 
-    def request(self, endpoint: str, batch: Sequence[Payload]) -> Request:  # noqa: ARG002  there is one
+    def request(self, endpoint: str, batch: Sequence[Payload]) -> Request:
         """Return the request; without ``sent_at``, so that a retry has the same bytes."""
+        if endpoint == "historical":
+            tail = b',"historical_migration":true}'
+            return Request(self._url, headers=self._headers, body=self._head + json_array(batch) + tail)
         return Request(self._url, headers=self._headers, body=self._head + json_array(batch) + b"}")
 
     def judge(self, response: Response, batch: Sequence[Payload]) -> Verdict:
