@@ -9,52 +9,131 @@ import gzip
 import http.client
 import itertools
 import time
+from _thread import allocate_lock
 from collections import deque
 from threading import Thread
 from urllib.parse import urlsplit
 
 import msgspec
 
+__all__ = ["FileFloor", "Floor"]
+
 _encode = msgspec.json.Encoder().encode
+#: Seconds between two looks of a thread that nobody wakes.
+_LOOK = 0.25
 
 
 class Floor:
-    """Sends to ``copies`` backends of the same shape, 500 at a time at most, a look every quarter of a second."""
+    """Posts to ``copies`` backends of the same shape: ``{url}/floor-0``, ``{url}/floor-1``, ...
 
-    def __init__(self, url: str, copies: int) -> None:
+    Args:
+        url: the account's address.
+        copies: how many backends.
+        batch: events in one request at most.
+        wake: the caller wakes the thread when a batch is full; otherwise that looks by itself.
+    """
+
+    def __init__(self, url: str, copies: int, *, batch: int = 50, wake: bool = True) -> None:
         self._queues = [deque() for _ in range(copies)]
+        self._bells = [allocate_lock() for _ in range(copies)]
         self._numbers = itertools.count()
         self._busy = True
-        parts = urlsplit(url)
-        self._address = (parts.hostname, parts.port)
-        self._path = parts.path
-        self._threads = [Thread(target=self._run, args=(queue,), daemon=True) for queue in self._queues]
-        self.sent = 0
+        self._batch = batch
+        self._wake = wake
+        self._least = batch if wake else 1
+        self._sending = [False] * copies
+        self._url = urlsplit(url)
+        for bell in self._bells:
+            bell.acquire()
+        self._threads = [Thread(target=self._run, args=(number,), daemon=True) for number in range(copies)]
         for thread in self._threads:
             thread.start()
 
     def track(self, name, properties, *, user_id):
         """Take a snapshot and append it."""
-        entry = _encode((name, next(self._numbers), time.time(), user_id, properties))
+        number = next(self._numbers)
+        entry = (number, _encode((name, time.time(), user_id, properties)))
         for queue in self._queues:
             queue.append(entry)
+        if self._wake and not (number + 1) % self._batch:
+            self._ring()
 
-    def _run(self, queue):
-        connection = http.client.HTTPConnection(*self._address)
-        while self._busy or queue:
-            batch = [queue.popleft() for _ in range(min(500, len(queue)))]
-            if not batch:
-                time.sleep(0.25)
+    def _ring(self):
+        for bell in self._bells:
+            try:
+                bell.release()
+            except RuntimeError:  # rung already
                 continue
-            records = [b'{"id":"%d","event":"x","properties":%s}' % (id(e), e) for e in batch]
+
+    def _run(self, number):
+        queue, bell = self._queues[number], self._bells[number]
+        connection = http.client.HTTPConnection(self._url.hostname, self._url.port)
+        while self._busy or queue:
+            self._sending[number] = len(queue) >= self._least
+            if not self._sending[number]:
+                bell.acquire(timeout=-1 if self._wake else _LOOK)
+                continue
+            batch = [queue.popleft() for _ in range(min(self._batch, len(queue)))]
+            records = [b'{"id":"%d","record":%s}' % entry for entry in batch]
             body = gzip.compress(b"[" + b",".join(records) + b"]", 1)
-            connection.request("POST", self._path, body, {"Content-Encoding": "gzip"})
+            path = f"{self._url.path}/floor-{number}"
+            connection.request("POST", path, body, {"Content-Encoding": "gzip"})
             connection.getresponse().read()
-            self.sent += len(batch)
         connection.close()
 
+    def settle(self):
+        """Send what is left, and wait until it was answered."""
+        self._least = 1
+        deadline = time.monotonic() + 60
+        while (any(self._queues) or any(self._sending)) and time.monotonic() < deadline:
+            self._ring()
+            time.sleep(0.002)
+        self._least = self._batch if self._wake else 1
+
     def close(self):
-        """Send what is left."""
+        """End the threads."""
+        self.settle()
         self._busy = False
+        self._ring()
         for thread in self._threads:
             thread.join(60)
+
+
+class FileFloor:
+    """Appends to a file instead, every tenth of a second: the least that a process with a relay can do."""
+
+    def __init__(self, path: str) -> None:
+        self._queue = deque()
+        self._numbers = itertools.count()
+        self._busy = True
+        self._idle = False
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115  the thread closes it
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def track(self, name, properties, *, user_id):
+        """Take a snapshot and append it."""
+        self._queue.append(_encode((next(self._numbers), name, time.time(), user_id, properties)))
+
+    def _run(self):
+        queue = self._queue
+        while self._busy or queue:
+            batch = [queue.popleft() for _ in range(len(queue))]
+            if batch:
+                self._file.write(b"\n".join(batch) + b"\n")
+            self._idle = not queue
+            if self._busy:
+                time.sleep(0.1)
+        self._file.close()
+
+    def settle(self):
+        """Wait until all is written."""
+        deadline = time.monotonic() + 60
+        self._idle = False
+        while (self._queue or not self._idle) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def close(self):
+        """Write what is left."""
+        self._busy = False
+        self._thread.join(60)

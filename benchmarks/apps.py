@@ -1,0 +1,88 @@
+"""The web application of the measurements, as ASGI and as WSGI: about a millisecond of work, one ``track()``.
+
+``BENCHMARK`` holds what to track with, as JSON; ``off`` tracks nothing. ``/-/cpu`` returns the process's CPU
+seconds, ``/-/finish`` waits until what was tracked is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import threading
+
+from benchmarks.event import NAME, PROPERTIES, USER
+from benchmarks.pace import cpu_seconds
+from benchmarks.senders import make
+from benchmarks.vendors import Sender
+
+__all__ = ["asgi", "wsgi"]
+
+_ROWS = 5_000
+_local = threading.local()
+
+
+def _database() -> sqlite3.Connection:
+    found: sqlite3.Connection | None = getattr(_local, "database", None)
+    if found is None:
+        found = _local.database = sqlite3.connect(":memory:")
+        found.execute("create table meals (id integer primary key, user text, name text, calories integer)")
+        rows = [(f"user-{number % 100}", f"meal {number}", number % 900) for number in range(_ROWS)]
+        found.executemany("insert into meals (user, name, calories) values (?, ?, ?)", rows)
+    return found
+
+
+def work() -> bytes:
+    """Do what a handler does: a query over a small table, a little arithmetic, JSON."""
+    rows = _database().execute(
+        "select id, user, name, calories from meals where calories > ? order by name limit 100", (300,)
+    )
+    meals = [dict(zip(("id", "user", "name", "calories"), row, strict=True)) for row in rows]
+    total = sum(meal["calories"] for meal in meals)
+    return json.dumps({"meals": meals, "total": total}).encode()
+
+
+def _sender() -> Sender | None:
+    spec = json.loads(os.environ["BENCHMARK"])
+    logging.disable(logging.CRITICAL)
+    if spec["sender"] == "off":
+        return None
+    return make(spec["sender"], spec["url"], spec.get("folder", ""))
+
+
+_made = _sender()
+_track = _made.track if _made is not None else None
+
+
+def handle(path: str) -> bytes:
+    """Answer one request."""
+    if path.startswith("/-/"):
+        if path.endswith("finish") and _made is not None:
+            _made.finish()
+        return json.dumps(cpu_seconds()).encode()
+    body = work()
+    if _track is not None:
+        _track(NAME, PROPERTIES, user_id=USER)
+    return body
+
+
+async def asgi(scope, receive, send):
+    """Serve as ASGI."""
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    body = handle(scope["path"])
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def wsgi(environ, start_response):
+    """Serve as WSGI."""
+    body = handle(environ["PATH_INFO"])
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]

@@ -1,0 +1,147 @@
+"""From a run's raw figures to the numbers of tables and plots: medians over rounds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.run import ratios_of
+from benchmarks.senders import SENDERS
+
+__all__ = ["Target", "cpu_by_rate", "imports_of", "latency_of", "median_at", "served_of", "targets"]
+
+Results = dict[str, Any]
+
+
+def median_at(rows: Sequence[dict[str, Any]], *path: str) -> float:
+    """Return the median of what stands at ``path`` in each row."""
+    values = []
+    for row in rows:
+        value: Any = row
+        for key in path:
+            value = value[key]
+        values.append(float(value))
+    return statistics.median(values)
+
+
+def latency_of(results: Results) -> dict[str, dict[str, float]]:
+    """Return the columns of the latency table by sender."""
+    found = {}
+    for name, rows in results.get("latency", {}).items():
+        if rows:
+            calls = median_at(rows, "calls")
+            found[name] = {
+                "first": median_at(rows, "first"),
+                **{f"paced {key}": median_at(rows, "paced", key) for key in ("p50", "p99", "max")},
+                **{f"tight {key}": median_at(rows, "tight", key) for key in ("p50", "p99.9", "max")},
+                "calls": calls,
+                "lost": max(row["lost"] for row in rows),
+                "too_many": max(row["too_many"] for row in rows),
+                "requests": median_at(rows, "requests") / calls * 1000 / max(1, SENDERS[name].copies),
+            }
+    return found
+
+
+def cpu_by_rate(results: Results) -> dict[str, dict[str, dict[str, float]]]:
+    """Return by sender and rate: ``cpu`` for each delivery in µs, without the loop's own; ``reached``; ``lost``.
+
+    The loop's own is what the control, an empty call, used at the same rate.
+    """
+    rows = results.get("load", {})
+    loop = {rate: _each(rows["control"], rate) for rate in _rates(rows.get("control", []))}
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name, measured in rows.items():
+        copies = SENDERS[name].copies
+        if not measured or not copies:
+            continue
+        share = sum(row["delivered"] for row in measured) / sum(row["calls"] * copies for row in measured)
+        found[name] = {}
+        for rate in _rates(measured):
+            net = _each(measured, rate) - loop.get(rate, 0.0)
+            reached = median_at(measured, "loads", rate, "reached")
+            found[name][rate] = {"cpu": net / copies / share, "reached": reached, "share": share}
+    return found
+
+
+def _rates(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return list(rows[0]["loads"]) if rows else []
+
+
+def _each(rows: Sequence[dict[str, Any]], rate: str) -> float:
+    """Return the CPU of one call in µs, with its deliveries."""
+    return statistics.median(row["loads"][rate]["cpu"] / row["loads"][rate]["calls"] * 1e6 for row in rows)
+
+
+def served_of(results: Results) -> dict[str, dict[str, dict[str, float]]]:
+    """Return, by server and sender, with ÷ without; see :func:`benchmarks.run.ratios_of`."""
+    return {server: ratios_of(served) for server, served in results.get("app", {}).items()}
+
+
+def imports_of(results: Results) -> dict[str, float]:
+    """Return milliseconds by what is imported."""
+    return {name: statistics.median(times) for name, times in results.get("imports", {}).items()}
+
+
+class Target(NamedTuple):
+    """What is aimed at, and what came of it; ``None`` where it was not measured."""
+
+    what: str
+    limit: str
+    got: float | None
+    floor: float | None
+    met: bool | None
+
+
+def targets(results: Results) -> list[Target]:
+    """Return every target with what this run reached."""
+    latency, cpu, served = latency_of(results), cpu_by_rate(results), served_of(results)
+    ours, floor = latency.get("four", {}), latency.get("floor-4", {})
+    found = [
+        _most(what, limit, ours.get(key), floor.get(key))
+        for what, limit, key in (
+            ("`track()` paced, p50, µs", 4, "paced p50"),
+            ("`track()` paced, p99, µs", 30, "paced p99"),
+            ("`track()` paced, longest, µs", 200, "paced max"),
+            ("`track()` tight, p50, µs", 3, "tight p50"),
+            ("`track()` tight, p99.9, µs", 100, "tight p99.9"),
+            ("the first call of the process, µs", 100, "first"),
+            ("lost of all of them", 0, "lost"),
+        )
+    ]
+    for rate in ("1000", "10000", "50000"):
+        got, least = _cpu(cpu, "four", rate), _cpu(cpu, "floor-4", rate)
+        ratio = got / least if got and least else None
+        found.append(_most(f"CPU for each delivery at {int(rate):,}/s ÷ the floor's", 1.2, ratio, 1.0))
+    web = served.get("uvicorn", {})
+    for name, least, most in (("one", 0.96, 1.06), ("four", 0.92, 1.2), ("relay", 0.98, 1.03)):
+        beside = web.get({"one": "floor-1", "four": "floor-4", "relay": "floor-relay"}[name], {})
+        got = web.get(name, {})
+        title = {"one": "one provider", "four": "four providers", "relay": "relay"}[name]
+        found.append(
+            _least(
+                f"app throughput, {title}, with ÷ without",
+                least,
+                got.get("throughput"),
+                beside.get("throughput"),
+            )
+        )
+        found.append(_most(f"its p99, {title}, with ÷ without", most, got.get("p99"), beside.get("p99")))
+    beyond = imports_of(results).get("agent_tracking, beyond msgspec")
+    found.append(_most("`import agent_tracking` beyond `import msgspec`, ms", 5, beyond, 0.0))
+    memory = results.get("memory", {})
+    held = {name: rows[0]["bytes"] / 1e6 for name, rows in memory.items() if rows}
+    found.append(_most("memory with 100,000 waiting, MB", 80, held.get("four"), held.get("floor-4")))
+    return found
+
+
+def _cpu(found: dict[str, dict[str, dict[str, float]]], name: str, rate: str) -> float | None:
+    return found.get(name, {}).get(rate, {}).get("cpu")
+
+
+def _most(what: str, limit: float, got: float | None, floor: float | None) -> Target:
+    return Target(what, f"≤ {limit:g}", got, floor, None if got is None else got <= limit)
+
+
+def _least(what: str, limit: float, got: float | None, floor: float | None) -> Target:
+    return Target(what, f"≥ {limit:g}", got, floor, None if got is None else got >= limit)

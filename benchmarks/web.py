@@ -1,0 +1,84 @@
+"""A real server with and without tracking, under closed-loop load from another process."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.clients import ask
+from benchmarks.relay import relaying
+from benchmarks.room import Room, clean_environ
+from benchmarks.vendors import VENDORS
+
+__all__ = ["SERVERS", "serve_one"]
+
+#: What each server is started with; ``{port}`` is filled in. One process, as each core would have.
+SERVERS = {
+    "uvicorn": [
+        "uvicorn", "benchmarks.apps:asgi", "--port", "{port}", "--loop", "uvloop", "--http", "httptools",
+        "--log-level", "critical", "--no-access-log",
+    ],
+    "gunicorn": [
+        "gunicorn", "benchmarks.apps:wsgi", "--bind", "127.0.0.1:{port}", "--workers", "1",
+        "--worker-class", "gthread", "--threads", "4", "--log-level", "critical", "--keep-alive", "30",
+    ],
+}  # fmt: skip
+_CONNECTIONS = 4
+_START = 30.0
+
+
+def serve_one(room: Room, server: str, sender: str, *, warm: float, seconds: float) -> dict[str, Any]:
+    """Start a server, load it, stop it; return the clients' figures, and lost events."""
+    with room.account(sender) as account, relaying(sender, account.url, account.folder) as relay:
+        port = _free_port()
+        spec = {"sender": sender, "url": account.url, "folder": account.folder}
+        command = [sys.executable, "-m", *(part.format(port=port) for part in SERVERS[server])]
+        environ = {**clean_environ(), "BENCHMARK": json.dumps(spec)}
+        # Some SDKs take ten seconds to end although all is sent. gunicorn's worker would outlive its master.
+        kill = sender in VENDORS and server == "uvicorn"
+        process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
+        try:
+            _await(port, process)
+            load = [str(each) for each in (port, _CONNECTIONS, warm, seconds)]
+            output = subprocess.run(
+                [sys.executable, "-m", "benchmarks.clients", *load],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=warm + seconds + 60,
+            )
+            found: dict[str, Any] = json.loads(output.stdout)
+            ask(port, "/-/finish")
+            if kill:
+                return {**found, **account.balance(found["answers"])}
+        finally:
+            process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        return {**found, **account.balance(found["answers"]), **relay.cost()}
+
+
+def _free_port() -> int:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        return reserved.getsockname()[1]
+
+
+def _await(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            ask(port, "/-/cpu", 5)
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise RuntimeError("the server did not start")

@@ -1,0 +1,195 @@
+"""What a run says of itself: the control, a machine that was too busy, figures that add up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from benchmarks.__main__ import main
+from benchmarks.figures import cpu_by_rate, targets
+from benchmarks.machine import Watch, about, doubts
+from benchmarks.report import page, write
+from benchmarks.run import controls_of, ratios_of
+
+QUIET = {"load": 0.1, "cores": 2, "foreign": 0.01}
+
+
+def served(sender, throughput, p99=1000.0, cpu=700.0):
+    return {"sender": sender, "throughput": throughput, "cpu": cpu, "answer": {"p50": 500.0, "p99": p99}}
+
+
+def row(copies, *, calls=1_000, lost=0, cpu=0.02, p50=2.0):
+    times = {"p50": p50, "p99": 20.0, "p99.9": 50.0, "max": 150.0}
+    return {
+        "first": 80.0,
+        "paced": times,
+        "tight": times,
+        "calls": calls,
+        "delivered": calls * copies - lost,
+        "lost": lost,
+        "too_many": 0,
+        "requests": 20 * copies,
+        "loads": {"1000": {"calls": calls, "cpu": cpu, "reached": 1_000.0}},
+    }
+
+
+@pytest.fixture
+def results():
+    rows = {"control": [row(0, cpu=0.004)], "floor-4": [row(4, cpu=0.044)], "four": [row(4, cpu=0.052)]}
+    app = {
+        "uvicorn": [
+            served("off", 1000.0),
+            served("control", 998.0),
+            served("four", 930.0),
+            served("off", 1000.0),
+        ]
+    }
+    return {
+        "about": about(),
+        "quick": False,
+        "parts": ["latency", "load", "app"],
+        "skipped": {"relay": "this version has none"},
+        "latency": rows,
+        "load": rows,
+        "app": app,
+        "controls": controls_of(app),
+        "watched": QUIET,
+        "minutes": 18.0,
+        "doubts": [],
+    }
+
+
+def test_a_quiet_machine_with_a_control_that_reads_one_leaves_no_doubt():
+    assert doubts(QUIET, {"uvicorn": 0.995, "gunicorn": 1.009}) == []
+
+
+@pytest.mark.parametrize(
+    ("watched", "controls", "said"),
+    [
+        ({**QUIET, "load": 1.7}, {"uvicorn": 1.0}, "load average was 1.70 on 2 cores"),
+        ({**QUIET, "foreign": 0.3}, {"uvicorn": 1.0}, "other processes used 30% of the machine"),
+        (QUIET, {"uvicorn": 0.989}, "control on uvicorn reads 0.989"),
+        (QUIET, {"uvicorn": 1.0, "gunicorn": 1.011}, "control on gunicorn reads 1.011"),
+        (QUIET, {}, "no control was run"),
+    ],
+)
+def test_a_machine_that_was_too_busy_is_said_to_have_been(watched, controls, said):
+    found = doubts(watched, controls)
+    assert len(found) == 1
+    assert said in found[0]
+
+
+def test_what_others_use_of_the_machine_is_a_share_of_it():
+    share = Watch().share()
+    assert share is None or 0 <= share <= 1
+
+
+def test_the_control_stands_in_the_report_and_in_the_last_line(results, tmp_path, capsys):
+    raw = tmp_path / "raw.json"
+    raw.write_text(json.dumps(results))
+    assert main(["--from-json", str(raw)]) == 0
+    output = capsys.readouterr()
+    assert "uvicorn 0.998" in output.out
+    assert output.err.splitlines()[-1].endswith("uvicorn 0.998")
+
+
+def test_a_run_that_cannot_be_believed_says_so_in_the_report_and_by_its_exit_status(
+    results, tmp_path, capsys
+):
+    results["doubts"] = doubts({**QUIET, "foreign": 0.4}, results["controls"])
+    raw = tmp_path / "raw.json"
+    raw.write_text(json.dumps(results))
+    assert main(["--from-json", str(raw)]) == 3
+    output = capsys.readouterr()
+    assert "**THE MACHINE WAS TOO BUSY" in output.out
+    assert "other processes used 40%" in output.err.splitlines()[-1]
+
+
+def test_what_could_not_be_measured_is_named_with_the_reason(results):
+    assert "Not measured: relay: this version has none." in page(results)
+
+
+def test_what_was_lost_is_in_the_table(results):
+    results["latency"]["four"] = [row(4), row(4, lost=17)]
+    assert "| 17 of 4,000 |" in page(results)
+
+
+def test_each_server_is_compared_with_the_run_without_tracking_beside_it():
+    order = [served("off", 1000.0), served("four", 900.0), served("one", 480.0), served("off", 500.0)]
+    found = ratios_of(order)
+    assert found["four"]["throughput"] == pytest.approx(0.9)
+    assert found["one"]["throughput"] == pytest.approx(0.96)
+
+
+def test_ratios_are_medians_over_the_pairs():
+    order = [each for part in (900.0, 950.0, 100.0) for each in (served("off", 1000.0), served("four", part))]
+    assert ratios_of(order)["four"]["throughput"] == pytest.approx(0.9)
+
+
+def test_cpu_is_without_the_loop_and_for_each_delivery_that_arrived(results):
+    found = cpu_by_rate(results)
+    assert "control" not in found
+    assert found["four"]["1000"]["cpu"] == pytest.approx((52 - 4) / 4)
+    results["load"]["four"] = [row(4, cpu=0.052, lost=2_000)]
+    assert cpu_by_rate(results)["four"]["1000"]["cpu"] == pytest.approx((52 - 4) / 2)
+
+
+def test_a_target_is_met_or_not_by_what_was_measured(results):
+    met = {target.what: target.met for target in targets(results)}
+    assert met["`track()` paced, p50, µs"] is True
+    assert met["CPU for each delivery at 1,000/s ÷ the floor's"] is True
+    assert met["app throughput, four providers, with ÷ without"] is True
+    assert met["app throughput, relay, with ÷ without"] is None
+    results["latency"]["four"] = [row(4, p50=4.5, lost=1)]
+    met = {target.what: target.met for target in targets(results)}
+    assert met["`track()` paced, p50, µs"] is met["lost of all of them"] is False
+
+
+def test_only_what_stands_between_the_markers_is_replaced(results, tmp_path):
+    document = tmp_path / "page.md"
+    document.write_text("by hand\n<!-- measured: latency -->\nold\n<!-- /measured -->\nby hand, too\n")
+    write(results, [document])
+    text = document.read_text()
+    assert text.startswith("by hand\n<!-- measured: latency -->\n\n| µs | first")
+    assert text.endswith("|\n\n<!-- /measured -->\nby hand, too\n")
+    assert "old" not in text
+
+
+def test_the_report_names_no_host_and_no_path(results):
+    import platform
+
+    text = page(results)
+    assert platform.node() not in text.split()
+    assert str(Path.home()) not in text
+    assert str(Path(__file__).parents[2]) not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["latencies"], "there is no part 'latencies'; there are latency, load"),
+        (["--only", "posthogg"], "there is no sender 'posthogg'; there are control"),
+        (["--quick", "--write"], "--write takes the whole measurement"),
+        (["load", "--write"], "--write takes the whole measurement"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said_in_one_line(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_plots_can_be_read_on_a_dark_page(results, tmp_path):
+    pytest.importorskip("matplotlib", reason="in the dependency group bench")
+    from benchmarks.plots import draw
+
+    draw(results, tmp_path)
+    made = sorted(path.name for path in tmp_path.iterdir())
+    assert made == ["app.svg", "cpu.svg", "latency.svg"]
+    for path in tmp_path.iterdir():
+        text = path.read_text()
+        assert "prefers-color-scheme: dark" in text
+        assert text.startswith("<svg")
+        assert len(text) < 100_000
