@@ -55,42 +55,36 @@ def plain(properties: object) -> bool:
     """Return whether orjson alone may encode ``properties``: a plain ``dict`` within bounds."""
     if type(properties) is not dict:
         return properties is None
-    if len(properties) > NODES:
-        return False
-    text = 0
-    inside = []
-    for value in properties.values():
-        kind = type(value)
-        if kind is str:
-            text += len(value)
-        elif kind in _CONTAINERS:
-            inside.append(value)
-        elif kind not in _SCALARS and _runs_code(value):
+    nodes = text = 0
+    containers: list[Any] = [properties]
+    for container in containers:  # which grows meanwhile
+        nodes += len(container)
+        if nodes > NODES:
             return False
-    if inside:
-        return _plain_inside(inside, NODES - len(properties), text)
-    return text <= ENTRY_BYTES
-
-
-def _plain_inside(level: list[Any], nodes: int, text: int) -> bool:
-    """Return the same of what a ``dict`` holds, level by level, given what is left and what was seen."""
-    for _ in range(DEPTH - 1):
-        deeper = []
-        for container in level:
-            nodes -= len(container)
-            if nodes < 0:
+        for value in container.values() if type(container) is dict else container:
+            kind = type(value)
+            if kind is str:
+                text += len(value)
+            elif kind in _CONTAINERS:
+                containers.append(value)
+            elif kind not in _SCALARS and _runs_code(value):
                 return False
-            for value in container.values() if type(container) is dict else container:
-                kind = type(value)
-                if kind is str:
-                    text += len(value)
-                elif kind in _CONTAINERS:
-                    deeper.append(value)
-                elif kind not in _SCALARS and _runs_code(value):
-                    return False
-        if not deeper:
-            return text <= ENTRY_BYTES
-        level = deeper
+    # So many containers are needed for so many levels.
+    return text <= ENTRY_BYTES and (len(containers) <= DEPTH or _is_shallow(properties))
+
+
+def _is_shallow(properties: dict[str, Any]) -> bool:
+    """Return whether there are at most so many levels, of what is known to be bounded and without cycles."""
+    level: list[Any] = [properties]
+    for _ in range(DEPTH):
+        level = [
+            value
+            for container in level
+            for value in (container.values() if type(container) is dict else container)
+            if type(value) in _CONTAINERS
+        ]
+        if not level:
+            return True
     return False
 
 
