@@ -352,7 +352,7 @@ def test_hundreds_of_trackers_made_and_shut_down_leave_no_thread_no_hook_and_no_
 def test_without_threads_records_wait_and_go_at_the_next_call_that_gets_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from agent_tracking import tracker as module
+    from agent_tracking import background as module
 
     class Recorder:
         name = "recorder"

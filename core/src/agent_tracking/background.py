@@ -8,14 +8,14 @@ from __future__ import annotations
 import _thread
 from _thread import allocate_lock, get_ident
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, Any, cast
 
 from agent_tracking import exits, forks
 from agent_tracking.bell import Bell
 from agent_tracking.flushing import FlushRequest
-from agent_tracking.intake import ATTENTION, CLOSED, STRICT, Intake
+from agent_tracking.intake import ATTENTION, CAPTURED, CLOSED, STRICT, Intake
 
 if TYPE_CHECKING:
     from agent_tracking.counters import Stats
@@ -37,6 +37,10 @@ class Background(Intake):
 
     environ: Mapping[str, str]
     given: dict[str, Any]
+    #: What this process is in its status file: ``app``, or ``relay`` where it only delivers.
+    role = "app"
+    #: How many times the counters have begun at 0.
+    counting = 0
 
     def _reset(self) -> None:
         """Begin empty: at first, and in a forked child."""
@@ -46,6 +50,7 @@ class Background(Intake):
         self._dispatcher: Dispatcher | None = None
         self._serving: _Serving | None = None
         self._start_lock = allocate_lock()
+        self._change_lock = allocate_lock()
         #: Seconds that the end of the process may still take; ``None`` while it goes on.
         self.exit_left: float | None = None
         #: Until when whoever ends the process waits (``time.monotonic``), once somebody does.
@@ -57,6 +62,13 @@ class Background(Intake):
             self.special.add(STRICT)
         if forks.hidden():
             self.special.add(HIDDEN_FORKS)
+
+    def start(self) -> bool:
+        """Start the thread now, rather than at the first record; false if none can be started.
+
+        For a process that delivers from a spool, whether it tracks anything or not.
+        """
+        return self._wake()
 
     def attend(self, now: float) -> None:
         """Ring for the dispatcher; see :meth:`agent_tracking.intake.Intake.attend`."""
@@ -105,6 +117,7 @@ class Background(Intake):
             if self._dispatcher is None:
                 from agent_tracking.dispatcher import Dispatcher
 
+                self.counting += 1
                 self._dispatcher = Dispatcher(cast("Tracker", self))
             return self._dispatcher
 
@@ -123,6 +136,10 @@ class Background(Intake):
         if self.entries or self.overflowed or self._alive():
             return False
         return self._dispatcher is None or not self._dispatcher.behind()
+
+    def started(self) -> bool:
+        """Return whether there is anything to count yet; ``stats()`` would make the dispatcher."""
+        return self._dispatcher is not None or self._final is not None
 
     def _alive(self) -> bool:
         return self._serving is not None and self._serving.alive
@@ -168,6 +185,7 @@ class Background(Intake):
         dispatcher = self._dispatcher
         if dispatcher is None:
             return
+        dispatcher.finish(deadline)
         if not request.settled():
             self.special.add(CLOSED)
             dispatcher.give_up()
@@ -184,19 +202,42 @@ class Background(Intake):
         if not self._nothing_to_do():
             self._request(FlushRequest())
 
-    def _stop(self, deadline: float) -> None:
-        """Deliver what waits and end the threads, so that the next record starts them with other settings."""
-        self._settle(deadline)
+    def _renew(self, change: Callable[[], None]) -> Dispatcher | None:
+        """Change settings, and begin with other threads; return the dispatcher there was.
+
+        What was tracked before is delivered first, within the time of a normal exit. What is tracked
+        meanwhile waits in the intake for those that come.
+        """
+        with self._change_lock:
+            with forks.BOOT:  # a dispatcher that is being made may have read its settings
+                if self._dispatcher is None and not self._alive() and not self.entries:
+                    change()
+                    return None
+            deadline = monotonic() + self._shutdown_seconds()
+            self._settle(deadline)
+            with self._start_lock:  # no other thread of the dispatcher's may begin
+                dispatcher = self._ended(deadline)
+                with forks.BOOT:
+                    change()
+                    self._dispatcher, self._serving = None, None
+            if dispatcher is not None:
+                dispatcher.close(deadline, going_on=True)
+            if self.entries or self.requests:
+                self._wake()
+            return dispatcher
+
+    def _ended(self, deadline: float) -> Dispatcher | None:
+        """End the dispatcher's thread, and wait until the lanes have delivered what it gave them."""
         dispatcher, serving = self._dispatcher, self._serving
         if dispatcher is None:
-            return
+            return None
         dispatcher.stop()
         while serving is not None and serving.alive and monotonic() < deadline:
             sleep(_LOOK)
+        dispatcher.hurry()
         while dispatcher.behind() and monotonic() < deadline:
             sleep(_LOOK)
-        self._dispatcher, self._serving = None, None
-        dispatcher.close()
+        return dispatcher
 
     def _reopen(self) -> None:
         self.special.discard(CLOSED)
@@ -206,10 +247,12 @@ class Background(Intake):
     def after_fork(self) -> object:
         """Begin empty in a forked child; return what was inherited, to be kept and never touched."""
         inherited = (self._dispatcher, self.entries, self.requests)
-        closed = CLOSED in self.special
+        if self._dispatcher is not None:
+            self._dispatcher.abandon()
+        kept, put = self.special & {CAPTURED, CLOSED}, self.put
         self._reset()
-        if closed:
-            self.special.add(CLOSED)
+        self.special |= kept
+        self.put = put
         return inherited
 
 

@@ -29,9 +29,17 @@ class FlushRequest:
         #: Called, from any thread, when it is done.
         self.notify = notify
 
-    def aim(self, lanes: Mapping[str, Lane]) -> None:
-        """Ask every lane to settle what it was given so far."""
-        self._targets = [(lane, lane.source.end()) for lane in lanes.values()]
+    def aim(self, lanes: Mapping[str, Lane], *, ending: bool = False) -> None:
+        """Ask every lane to settle what it was given so far; once.
+
+        Args:
+            lanes: the lanes.
+            ending: the process ends: what another process delivers is none of its business any more.
+        """
+        if self._targets is not None:
+            return
+        chosen = [lane for lane in lanes.values() if not ending or lane.source.leads()]
+        self._targets = [(lane, lane.source.end()) for lane in chosen]
         for lane, position in self._targets:
             lane.flush_to(position)
 

@@ -18,7 +18,7 @@ import threading
 from typing import Protocol
 from weakref import WeakSet
 
-__all__ = ["BOOT", "check", "hidden", "trackers", "watch"]
+__all__ = ["BOOT", "HANDLES", "check", "hidden", "trackers", "watch"]
 
 #: Seconds that a fork waits at most for imports that are under way.
 _WAIT = 2.0
@@ -26,6 +26,9 @@ _WAIT = 2.0
 #: Held while modules are imported or transports made on a background thread: a fork waits for it, since a
 #: child would find a half-made module that nobody finishes. Use it as ``forks.BOOT``: a child gets a new one.
 BOOT = threading.RLock()
+#: Held while a file is opened and noted down, or closed: a child closes those that are noted. Nothing else is
+#: waited for by whoever holds it. Use it as ``forks.HANDLES``.
+HANDLES = threading.RLock()
 
 #: The locks that this thread's fork has taken, innermost last.
 _held = threading.local()
@@ -59,17 +62,17 @@ def check() -> None:
 
 
 def _before() -> None:
-    _held.lock = BOOT if BOOT.acquire(timeout=_WAIT) else None
+    _held.locks = [lock for lock in (BOOT, HANDLES) if lock.acquire(timeout=_WAIT)]
 
 
 def _in_parent() -> None:
-    if _held.lock is not None:
-        _held.lock.release()
+    for lock in reversed(_held.locks):
+        lock.release()
 
 
 def _in_child() -> None:
-    global BOOT, _pid  # noqa: PLW0603  the old one may be held by a thread that does not exist here
-    BOOT = threading.RLock()
+    global BOOT, HANDLES, _pid  # noqa: PLW0603  the old ones may be held by a thread that does not exist here
+    BOOT, HANDLES = threading.RLock(), threading.RLock()
     _pid = os.getpid()
     _inherited.extend([tracker.after_fork() for tracker in list(trackers)])
 

@@ -226,25 +226,17 @@ class HTTPProvider(Provider):
 
     def track(self, event: TrackingEvent) -> None:
         """Encode the event and put it into the next batch."""
-        self._hand_over(event)
+        payload = self.encode(event)
+        self._bound().add(event, (payload,) if type(payload) is Payload else _payloads(payload))
 
     def identify(self, identity: Identity) -> None:
         """Encode the identity and put it into the next batch."""
-        self._hand_over(identity)
+        payload = self.encode(identity)
+        self._bound().add(identity, (payload,) if type(payload) is Payload else _payloads(payload))
 
     def flush(self) -> None:
         """Send what was handed over; returns when everything is delivered, or raises what is not."""
         self._bound().send()
-
-    def _hand_over(self, record: Record) -> None:
-        payload = self.encode(record)
-        if payload is None:
-            payloads: Sequence[Payload] = ()
-        elif isinstance(payload, Payload):
-            payloads = (payload,)
-        else:
-            payloads = tuple(payload)
-        self._bound().add(record, payloads)
 
     def _bound(self) -> _Outbox:
         if self._outbox is None:
@@ -253,3 +245,9 @@ class HTTPProvider(Provider):
                 " register_provider(); in a test call its encode(), request() and judge()"
             )
         return self._outbox
+
+
+def _payloads(encoded: Payload | Sequence[Payload] | None) -> Sequence[Payload]:
+    if encoded is None:
+        return ()
+    return (encoded,) if isinstance(encoded, Payload) else tuple(encoded)

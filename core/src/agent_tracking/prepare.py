@@ -51,14 +51,12 @@ def prepare(entry: bytes, ids: IdPrefix) -> tuple[Record | str, bool]:
     if anonymous_id is not None:
         anonymous_id = clean_id(anonymous_id)
         changed = changed or _lost(raw.anonymous_id, anonymous_id)
-    message_id = raw.message_id
-    if message_id is None:
+    if raw.message_id is None:
         message_id = ids.uuid(raw.number)
-    elif type(message_id) is str and message_id:
-        message_id = message_uuid(message_id)
     else:
-        changed = True
-        message_id = ids.uuid(raw.number)
+        given_id = _message_id(raw.message_id)
+        changed = changed or given_id is None
+        message_id = given_id or ids.uuid(raw.number)
     data = bytes(raw.data)
     if data == b"null":
         data = b"{}"
@@ -92,6 +90,11 @@ def prepare(entry: bytes, ids: IdPrefix) -> tuple[Record | str, bool]:
         only=raw.only,
         never=raw.never,
     ), changed or len(raw.name) > len(name) == NAME_CHARS
+
+
+def _message_id(given: object) -> str | None:
+    """Return a message id given by the caller as a UUID, or ``None`` if it is none."""
+    return message_uuid(given) if type(given) is str and given else None
 
 
 def _lost(given: object, clean: str | None) -> bool:

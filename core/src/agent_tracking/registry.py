@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from agent_tracking import discovery, forks
-from agent_tracking.counters import ProviderStats
+from agent_tracking.counters import LaneCounters, ProviderStats
 from agent_tracking.delivery.backoff import RetryPolicy
 from agent_tracking.delivery.lane import Lane, Schedule
 from agent_tracking.delivery.outbox import Exchange, Outbox
@@ -24,6 +25,8 @@ from agent_tracking.sources.memory import MemorySource
 if TYPE_CHECKING:
     from agent_tracking.logs import Reporter
     from agent_tracking.settings import Settings
+    from agent_tracking.sources.protocol import Source
+    from agent_tracking.spooling import Spooling
     from agent_tracking.tracker import Tracker
 
 __all__ = ["IMPORT_SECONDS", "Registry"]
@@ -36,12 +39,18 @@ class Registry:
     """The providers of one tracker. Its methods that change it are called under ``forks.BOOT``."""
 
     def __init__(
-        self, tracker: Tracker, settings: Settings, report: Reporter, settled: Callable[[], None]
+        self,
+        tracker: Tracker,
+        settings: Settings,
+        report: Reporter,
+        settled: Callable[[], None],
+        spooling: Spooling | None = None,
     ) -> None:
         self._tracker = tracker
         self._settings = settings
         self._report = report
         self._settled = settled
+        self._spooling = spooling
         #: By name and distribution: of two distributions with one name each has its record.
         self._records: dict[tuple[str, str], ProviderRecord] = {}
         self._retired: dict[str, ProviderStats] = {}
@@ -65,8 +74,13 @@ class Registry:
         if self._discovered:
             return
         self._discovered = True
-        if not self._tracker.discover:
-            return
+        if self._tracker.discover:
+            self._discover()
+        known = {*self.lanes, *(record.name for record in self._records.values())}
+        for sentence in discovery.unknown_routes(self._tracker.processors, sorted(known)):
+            self._report.advise(sentence)
+
+    def _discover(self) -> None:
         environ = self._tracker.environ
         found = discovery.find()
         for problem in found.problems:
@@ -208,6 +222,8 @@ class Registry:
             return
         self._retired[name] = lane.counters.snapshot()
         self.lanes = {key: value for key, value in self.lanes.items() if value is not lane}
+        if self._spooling is not None:
+            self._spooling.forget(name)
 
     def _fail(self, lane: Lane, reason: str, fix: str) -> None:
         """A lane got the verdict "stop"; called on its thread."""
@@ -227,14 +243,23 @@ class Registry:
     def _lane(self, name: str, provider: object) -> Lane:
         settings = self._settings
         hooks = find_hooks(provider, name)
+        policy = self._tracker.retry or RetryPolicy()
+        counters = LaneCounters()
+        source: Source
+        if self._spooling is None:
+            source = MemorySource(settings.queue_records, settings.queue_bytes)
+        else:
+            source = self._spooling.source(name, counters)
+            policy = replace(policy, window=inf)  # what waits on disk is given up by its age alone
         lane = Lane(
             name,
             hooks,
-            MemorySource(settings.queue_records, settings.queue_bytes),
+            source,
             self._report,
             schedule=Schedule(flush_at=settings.flush_at, flush_interval=settings.flush_interval),
             settled=self._settled,
-            policy=self._tracker.retry or RetryPolicy(),
+            policy=policy,
+            counters=counters,
             stopping=lambda reason, fix: self._fail(lane, reason, fix),
             stopped=lambda: self._retire(name, lane),
         )
@@ -245,7 +270,8 @@ class Registry:
                     provider,
                     sender,
                     lane.pause,
-                    policy=self._tracker.retry or RetryPolicy(),
+                    policy=policy,
+                    dropped=source.set_aside,
                     retried=lane.counters.retry,
                     failed=lambda kind, text: self._failed(name, kind, text, lane),
                     observe=self._observer(),

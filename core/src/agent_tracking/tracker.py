@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agent_tracking import forks
 from agent_tracking.background import Background
 from agent_tracking.flushing import FlushRequest
-from agent_tracking.intake import CLOSED, STRICT
+from agent_tracking.intake import CAPTURED, CLOSED, DISABLED, STRICT
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -96,6 +96,8 @@ class Tracker(Background):
             if not (result := flush(5)):
                 print("not delivered:", result.dropped, result.waiting)
         """
+        if CAPTURED in self.special:
+            return _nothing_waits()
         if self._dispatcher is not None and _inside_a_loop() and not self._own_thread():
             self._dispatcher.report.advise(
                 "flush() was called inside a running event loop, which it blocks: use `await aflush()` there"
@@ -106,6 +108,8 @@ class Tracker(Background):
         """Like ``flush``, without blocking the event loop."""
         import asyncio
 
+        if CAPTURED in self.special:
+            return _nothing_waits()
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
         request = FlushRequest(lambda: _tell(loop, done))
@@ -125,6 +129,8 @@ class Tracker(Background):
 
         Safe to call twice. ``register_provider`` starts the tracker anew.
         """
+        if CAPTURED in self.special:
+            return _nothing_waits()
         deadline = monotonic() + (self._shutdown_seconds() if timeout is None else max(0.0, timeout))
         self.special.add(CLOSED)
         dispatcher = self._dispatcher
@@ -134,7 +140,7 @@ class Tracker(Background):
         dispatcher, self._dispatcher, self._serving = self._dispatcher, None, None
         if dispatcher is None:
             return self._result(request)
-        dispatcher.close()
+        dispatcher.close(deadline)
         self._final = dispatcher.stats()
         return dispatcher.result(None)
 
@@ -157,6 +163,7 @@ class Tracker(Background):
 
         Raises:
             ConfigurationError: tells everything that is wrong; nothing is changed then.
+            TrackingError: in strict mode, something went wrong since the last flush; the settings hold then.
 
         When records were tracked before, they are delivered first, as by ``shutdown()``, and counters begin
         anew. After ``shutdown()`` the tracker starts anew.
@@ -169,21 +176,29 @@ class Tracker(Background):
         from agent_tracking.settings import check_given, read_settings
 
         values, problems = check_given(settings)
-        if problem := _not_processors(processors or ()):
+        if problem := _not_processors(() if processors is None else processors):
             problems.append(problem)
         given = {**self.given, **values}
         if "delivery" in values or "spool" in values:
             problems += [str(error) for error in read_settings({}, given)[1]]
+        if self._own_thread():
+            problems.append("configure() cannot be called from a provider's hook or a processor")
         if problems:
             raise ConfigurationError("; ".join(problems))
-        if self._dispatcher is not None:
-            self._stop(monotonic() + self._shutdown_seconds())
-        self.given = given
-        if processors is not None:
-            self.processors = tuple(processors)
-        if "strict" in values:
-            (self.special.add if values["strict"] else self.special.discard)(STRICT)
-        self._reopen()
+
+        def change() -> None:
+            self.given = {**self.given, **values}
+            if processors is not None:
+                self.processors = tuple(processors)
+            if "strict" in values:
+                (self.special.add if values["strict"] else self.special.discard)(STRICT)
+            self.special.discard(DISABLED)  # until the settings are read
+            if self.started():
+                self.forget_losses()
+            self._reopen()
+
+        if (before := self._renew(change)) is not None:
+            before.result(None)
 
     async def adrain(self) -> FlushResult:
         """Deliver what waits because a server shuts down, within the deadline of a normal exit.
@@ -234,7 +249,7 @@ class Tracker(Background):
 
         Finds and loads the installed ones if that has not happened yet. Starts no thread.
         """
-        return self.dispatcher().records()
+        return self.dispatcher().records(discover=CAPTURED not in self.special)
 
     def stats(self) -> Stats:
         """Return the counters of this moment, in all and by provider."""
@@ -248,10 +263,20 @@ class Tracker(Background):
         return f"<Tracker {len(self.entries)} records in the intake>"
 
 
-def _not_processors(processors: Iterable[object]) -> str:
+def _nothing_waits() -> FlushResult:
+    from agent_tracking.counters import FlushResult
+
+    return FlushResult()
+
+
+def _not_processors(processors: object) -> str:
     """Return what is wrong with them, or nothing."""
-    if callable(processors) or isinstance(processors, str):
+    # A set has no order, and an iterator would be empty after this look.
+    if callable(processors) or isinstance(processors, str) or not isinstance(processors, Sequence):
         return "processors must be a list of functions: record -> record or None"
+    bare = [p.__name__ for p in processors if getattr(p, "makes_processors", False) is True]
+    if bare:
+        return f"{bare[0]} makes a processor: list {bare[0]}(...), called, instead of {bare[0]}"
     bad = [type(processor).__name__ for processor in processors if not callable(processor)]
     return f"every processor must be callable, record -> record or None, not {', '.join(bad)}" if bad else ""
 

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent_tracking import forks
 from agent_tracking.bell import Bell
 from agent_tracking.counters import LaneCounters
-from agent_tracking.delivery.backoff import RetryPolicy, pause_of
-from agent_tracking.delivery.outbox import Stopped
-from agent_tracking.events import Record, TrackingEvent
-from agent_tracking.exceptions import Reject, RetryLater
-from agent_tracking.logs import one_line
-from agent_tracking.sources.memory import MemorySource
+from agent_tracking.delivery.attempt import Attempt, Outcome
+from agent_tracking.delivery.backoff import RetryPolicy
+from agent_tracking.events import Record
 
 if TYPE_CHECKING:
-    from agent_tracking.delivery.loop import LaneLoop
     from agent_tracking.delivery.sending import LaneSender
-    from agent_tracking.hooks import Hook, Hooks
+    from agent_tracking.hooks import Hooks
     from agent_tracking.logs import Reporter
+    from agent_tracking.sources.protocol import Source
 
 __all__ = ["STALLED_SECONDS", "Lane", "Schedule"]
 
@@ -48,34 +41,6 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 5 * 1024 * 1024
 
 
-class _Outcome:
-    """What became of the records of one attempt."""
-
-    __slots__ = ("after", "dropped", "fix", "left", "stop")
-
-    def __init__(self) -> None:
-        self.dropped: Counter[str] = Counter()
-        self.left: Sequence[Record] = ()
-        self.after: float | None = None
-        self.stop = ""
-        self.fix = ""
-
-    def check(self, records: Sequence[Record]) -> None:
-        """Bring what a provider said of ``records`` into order; raise for what makes no sense."""
-        self.after = pause_of(self.after)
-        if self.left:
-            own = {record.message_id: record for record in records}
-            self.left = [own[key] for key in dict.fromkeys(record.message_id for record in self.left)]
-        if self.dropped:
-            counts = list(self.dropped.values())
-            if min(counts) < 0 or sum(counts) > len(records) - len(self.left):
-                raise ValueError("more records are said to be dropped than there are")
-            given = self.dropped
-            self.dropped = Counter()
-            for reason, count in given.items():
-                self.dropped[one_line(str(reason), 60)] += int(count)
-
-
 class Lane:
     """Takes records from its source and hands them to one provider's hooks, on its own thread.
 
@@ -86,14 +51,15 @@ class Lane:
         report: logs what goes wrong.
         settled: called after every batch, so that flushes that wait can look.
         stopping: called with the reason and the fix when the provider must not be used any more.
-        stopped: called after that, once everything that waited is dropped and counted.
+        stopped: called after that, once everything that waited in memory is dropped and counted.
+        counters: those that the source counts with, if it does.
     """
 
     def __init__(
         self,
         name: str,
         hooks: Hooks,
-        source: MemorySource,
+        source: Source,
         report: Reporter,
         *,
         schedule: Schedule = Schedule(),  # noqa: B008  frozen
@@ -102,13 +68,13 @@ class Lane:
         stopping: Callable[[str, str], None] = lambda _reason, _fix: None,
         stopped: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        counters: LaneCounters | None = None,
     ) -> None:
         self.name = name
         self.hooks = hooks
         self.source = source
-        self.counters = LaneCounters()
+        self.counters = counters or LaneCounters()
         self.bell = Bell()
-        self.busy_since: float | None = None
         self._report = report
         self._schedule = schedule
         self._policy = policy
@@ -121,8 +87,10 @@ class Lane:
         self._draining_until: float | None = None
         self._gone = False
         self.thread: Thread | None = None
+        #: A batch is under way.
+        self.delivering = False
         self.sender: LaneSender | None = None
-        self._loop: LaneLoop | None = None
+        self._attempt = Attempt(hooks, source, self._failed, clock)
 
     # The dispatcher's side.
 
@@ -141,21 +109,43 @@ class Lane:
                 dropped,
             )
 
+    @property
+    def busy_since(self) -> float | None:
+        """When the hook or the request that runs now began."""
+        return self._attempt.busy_since
+
+    @busy_since.setter
+    def busy_since(self, moment: float | None) -> None:
+        self._attempt.busy_since = moment
+
+    def look(self) -> None:
+        """Notice what came from elsewhere."""
+        try:
+            self.source.look()
+        except Exception as error:  # noqa: BLE001  the other lanes have to go on
+            text = f"looking for its records raised {type(error).__name__}"
+            self._report.warn(self.name, "source", text, 0)
+
     def due(self) -> bool:
         """Return whether it is time to send."""
         waiting = self.source.waiting()
         if not waiting:
             return False
+        if self._draining_until is not None and self.source.durable:
+            return not self._owes_nothing()  # what others put in stays for whoever comes next
         since = self.source.since()
         return (
             waiting >= self._schedule.flush_at
-            or self._flush_to > self.source.settled()
+            or not self._owes_nothing()
+            or self.source.urgent()
             or (since is not None and self._clock() - since >= self._schedule.flush_interval)
         )
 
     def flush_to(self, position: int) -> None:
         """Send everything up to ``position`` as soon as the provider is free."""
         self._flush_to = max(self._flush_to, position)
+        if self.unsettled(position):
+            self.source.hurry()
         self.bell.ring()
 
     def unsettled(self, position: int | None = None) -> int:
@@ -176,6 +166,8 @@ class Lane:
         if self.sender is not None:
             self.sender.enforce(now)
         seconds = self.busy()
+        if seconds is not None and seconds > _WAITS_FROM:
+            self._attempt.excuse()
         if seconds is not None and seconds > STALLED_SECONDS:
             self._report.warn(
                 self.name,
@@ -200,17 +192,22 @@ class Lane:
         self._draining_until = deadline
         self.bell.ring()
 
+    def wind_down(self) -> None:
+        """End after the batch that is under way; what is left of it by then is given back."""
+        self._closing = True
+        self.bell.ring()
+
     def disconnect(self) -> None:
         """Close the connections of a lane that another thread delivers for: nobody else will."""
         if self.sender is not None and (self.thread is None or not self.thread.is_alive()):
             self.sender.close()
 
     def close(self, reason: str) -> int:
-        """Stop; count what is left, in flight or waiting, as dropped; return how many that was."""
+        """Stop; count what is left, in flight or waiting in memory, as dropped; return how many that was."""
         if self._gone:
             return 0
         self._closing = self._gone = True
-        left = self.counters.close(reason)
+        left = self.counters.close(reason, self.source.close())
         self.bell.ring()
         return left
 
@@ -225,19 +222,19 @@ class Lane:
                     self.bell.wait(None)
             except BaseException as error:  # noqa: BLE001  the lane outlives whatever a provider raises
                 self._report.warn(self.name, "lane", f"the lane went on after {type(error).__name__}", 0)
-        if self._loop is not None:
-            self._loop.close()
+        self._attempt.close()
         if self.sender is not None:
             self.sender.close()
 
     def deliver(self) -> None:
         """Take one batch and see it through."""
+        self.delivering = True
         records: Sequence[Record] = self.source.take(self._schedule.records, self._schedule.size)
         first = self._clock()
         tries = 0
         try:
             while records:
-                outcome = self._guarded_attempt(records)
+                outcome = self._attempt(records)
                 tries += 1
                 self._count(records, outcome)
                 if not outcome.left or self._gone:
@@ -257,6 +254,7 @@ class Lane:
                 self.counters.retry(len(records))
         finally:
             self.busy_since = None
+            self.delivering = False
             self._settled()
 
     def pause(self, seconds: float) -> bool:
@@ -272,6 +270,8 @@ class Lane:
         while not self._closing:
             now = self._clock()
             deadline = self._draining_until
+            if deadline is not None and self.source.durable and self._owes_nothing():
+                return False
             if deadline is not None and end > deadline:
                 if now + _LAST_TRY_SECONDS >= deadline:
                     return False
@@ -281,7 +281,11 @@ class Lane:
             self.bell.wait(end - now)
         return False
 
-    def _count(self, records: Sequence[Record], outcome: _Outcome) -> None:
+    def _owes_nothing(self) -> bool:
+        """Return whether everything is settled that a flush of this process waits for."""
+        return self._flush_to <= self.source.settled()
+
+    def _count(self, records: Sequence[Record], outcome: Outcome) -> None:
         if self._gone:
             return
         dropped = sum(outcome.dropped.values())
@@ -289,9 +293,11 @@ class Lane:
             self.counters.drop(reason, count)
             self._report.warn(self.name, reason, f"records dropped: {reason}", count)
         self.counters.deliver(len(records) - dropped - len(outcome.left))
-        self.source.settle(len(records) - len(outcome.left))
+        self.source.settle(len(records) - len(outcome.left), outcome.left)
 
     def _give_up(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self.source.set_aside(record, "gave-up")
         self.counters.drop("gave-up", len(records))
         self.source.settle(len(records))
         self._report.warn(self.name, "gave-up", "records dropped: gave-up", len(records))
@@ -310,94 +316,12 @@ class Lane:
         self.close("stopped")
         self._stopped()
 
-    def _guarded_attempt(self, records: Sequence[Record]) -> _Outcome:
-        """Hand ``records`` to the hooks once; a provider that says nonsense loses them, counted."""
-        try:
-            outcome = self._attempt(records)
-            outcome.check(records)
-        except BaseException as error:  # noqa: BLE001  even what its exceptions hold is the provider's
-            outcome = _Outcome()
-            self._failed(error, len(records), outcome)
-        return outcome
-
-    def _attempt(self, records: Sequence[Record]) -> _Outcome:
-        """Hand ``records`` to the hooks once."""
-        outcome = _Outcome()
-        handed: list[Record] = []
-        for place, record in enumerate(records):
-            hook = self.hooks.track if isinstance(record, TrackingEvent) else self.hooks.identify
-            if hook is None:
-                continue
-            error = self._call(hook, record)
-            if error is None:
-                handed.append(record)
-            elif _may_pass(error):
-                outcome.left, outcome.after = records[place:], getattr(error, "after", None)
-                break
-            else:
-                self._refused(error, 1, outcome)
-        if self.hooks.flush is not None and handed:
-            self._flush(handed, outcome)
-        return outcome
-
-    def _flush(self, handed: Sequence[Record], outcome: _Outcome) -> None:
-        error = self._call(self.hooks.flush)  # type: ignore[arg-type]
-        if error is None:
-            return
-        if _may_pass(error):
-            left = getattr(error, "records", None)
-            outcome.dropped.update(getattr(error, "rejected", {}))
-            outcome.left = [*(handed if left is None else left), *outcome.left]
-            outcome.after = getattr(error, "after", None)
-            if isinstance(error, Stopped):
-                outcome.stop, outcome.fix = str(error), error.fix
-        else:
-            self._refused(error, len(handed), outcome)
-
-    def _call(self, hook: Hook, *arguments: object) -> BaseException | None:
-        """Call a hook, guarded; return what it raised."""
-        self.busy_since = self._clock()
-        try:
-            result = hook(*arguments)
-            if result is not None and inspect.iscoroutine(result):
-                self._run_coroutine(result)
-        except BaseException as error:  # noqa: BLE001  even SystemExit ends no lane
-            return error
-        finally:
-            self.busy_since = None
-        return None
-
-    def _run_coroutine(self, coroutine: Any) -> None:  # noqa: ANN401
-        if self._loop is None:
-            with forks.BOOT:  # it imports modules
-                from agent_tracking.delivery.loop import LaneLoop
-
-            self._loop = LaneLoop()
-        self._loop.run(coroutine)
-
-    def _refused(self, error: BaseException, count: int, outcome: _Outcome) -> None:
-        if isinstance(error, Reject):
-            counts = error.counts
-            if count == 1 and sum(counts.values()) != 1:
-                counts = {error.reason: 1}
-            outcome.dropped.update(counts)
-            return
-        self._failed(error, count, outcome)
-
-    def _failed(self, error: BaseException, count: int, outcome: _Outcome) -> None:
-        outcome.dropped["provider-error"] += count
-        text = f"the provider raised {type(error).__name__}"  # its own text may hold a secret
+    def _failed(self, kind: str, text: str, count: int) -> None:
         self.counters.error(text)
-        self._report.warn(self.name, type(error).__name__, text, count)
+        self._report.warn(self.name, kind, text, count)
 
 
+#: A call of a hook that delivers by itself is waiting when it takes longer than this, in seconds.
+_WAITS_FROM = 0.2
 #: When the process ends, a backoff is cut short to this many seconds for one more try.
 _LAST_TRY_SECONDS = 1.0
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Return whether the same records may be taken later."""
-    if isinstance(error, RetryLater | OSError):
-        return True
-    httpx = sys.modules.get("httpx")
-    return httpx is not None and isinstance(error, httpx.TransportError)

@@ -27,7 +27,7 @@ from agent_tracking.http_provider import (
     Verdict,
 )
 
-__all__ = ["Exchange", "Outbox", "Sender", "Stopped"]
+__all__ = ["Exchange", "Outbox", "Refused", "Sender", "Stopped"]
 
 _GZIP_FROM = 1024  # bytes; smaller bodies cost more time than they save
 #: A batch of which a backend takes nothing is halved at most so many times for each level of halving.
@@ -53,6 +53,10 @@ class Stopped(RetryLater):
     fix = ""
 
 
+class Refused(Reject):
+    """Some of a batch were given up; which ones, ``dropped`` was told."""
+
+
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     """One request and what came of it, for observers: nothing secret in it."""
 
@@ -65,14 +69,11 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-class _Item:
+class _Item(msgspec.Struct, eq=False, gc=False):
     """One payload on its way, and the place of its record in the batch."""
 
-    __slots__ = ("payload", "place")
-
-    def __init__(self, payload: Payload, place: int) -> None:
-        self.payload = payload
-        self.place = place
+    payload: Payload
+    place: int
 
 
 class _Group:
@@ -106,6 +107,7 @@ class Outbox:
         retried: told how many records are about to be sent again.
         failed: told an error's kind and text, free of secrets.
         observe: told each :class:`Exchange`.
+        dropped: told each record that is given up, and the reason.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Outbox:
         retried: Callable[[int], None] = lambda _count: None,
         failed: Callable[[str, str], None] = lambda _kind, _text: None,
         observe: Callable[[Exchange], None] | None = None,
+        dropped: Callable[[Record, str], None] = lambda _record, _reason: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._provider = provider
@@ -127,9 +130,13 @@ class Outbox:
         self._retried = retried
         self._failed = failed
         self._observe = observe
+        self._dropped = dropped
         self._clock = clock
         self._endpoints = {endpoint.name: endpoint for endpoint in provider.endpoints}
-        self._first = provider.endpoints[0].name
+        first = provider.endpoints[0]
+        #: By what payloads call them: the first endpoint has no name, too.
+        self._most = {"": first.record_bytes} | {each.name: each.record_bytes for each in provider.endpoints}
+        self._first = first.name
         #: By endpoint: true once a compressed body was taken, false once only an uncompressed one was.
         self._compressed: dict[str, bool] = {}
         self._reset()
@@ -142,11 +149,12 @@ class Outbox:
         #: The Retry-After of the newest answer, in seconds.
         self._asked = 0.0
         self._waiting: dict[str, list[_Item]] = {name: [] for name in self._endpoints}
+        self._waiting[""] = self._waiting[self._first]
 
     def add(self, record: Record, payloads: Sequence[Payload]) -> None:
         """Put one record's payloads into the batch; raises ``Reject`` for one that is too large."""
         for payload in payloads:
-            most = self._endpoints[payload.endpoint or self._first].record_bytes
+            most = self._most[payload.endpoint]
             if len(payload.body) > most:
                 name = record.name if isinstance(record, TrackingEvent) else "an identity"
                 self._failed("too-large", f"{name} has {len(payload.body)} bytes, at most {most} are taken")
@@ -155,13 +163,13 @@ class Outbox:
         self._records.append(record)
         self._left.append(len(payloads))
         for payload in payloads:
-            self._waiting[payload.endpoint or self._first].append(_Item(payload, place))
+            self._waiting[payload.endpoint].append(_Item(payload, place))
 
     def send(self) -> None:
         """Send the batch; returns when all of it is delivered, raises what became of the rest otherwise."""
         work: deque[_Group] = deque()
-        for name, items in self._waiting.items():
-            work.extend(_groups(self._endpoints[name], items))
+        for name, endpoint in self._endpoints.items():
+            work.extend(_groups(endpoint, self._waiting[name]))
         stop = ""
         try:
             while work and not stop:
@@ -172,6 +180,8 @@ class Outbox:
 
     def _finish(self, stop: str) -> None:
         counts = Counter(self._reasons.values())
+        for place, reason in self._reasons.items():
+            self._dropped(self._records[place], reason)
         left = [
             record
             for place, record in enumerate(self._records)
@@ -184,7 +194,7 @@ class Outbox:
                 error.fix = self._fix
             raise error
         if counts:
-            raise Reject(counts=counts)
+            raise Refused(counts=counts)
 
     def _send_group(self, work: deque[_Group]) -> str:
         """Send the first group; return why everything has to stop, or nothing."""
