@@ -134,7 +134,8 @@ class StatusWriter:
                 if path is not None and os.getpid() == self._pid:
                     _names.discard(path)
                     with suppress(OSError):
-                        path.unlink()
+                        if not _of_another_machine(path, self._now()):
+                            path.unlink()
             finally:
                 self._lock.release()
 
@@ -147,8 +148,8 @@ class StatusWriter:
                 if folder is None:
                     return
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                if self._path is None:
-                    self._path = _own_path(folder, self._pid)
+                if self._path is None or _of_another_machine(self._path, self._now()):
+                    self._path = _own_path(folder, self._pid, self._now())
                 _replace(self._path, data)
 
     def _status(self, stats: Stats) -> ProcessStatus:
@@ -168,15 +169,21 @@ class StatusWriter:
 _names: set[Path] = set()
 
 
-def _own_path(folder: Path, pid: int) -> Path:
-    """Return ``<pid>.json``, with a number if another tracker of this process has it."""
+def _own_path(folder: Path, pid: int, now: float) -> Path:
+    """Return ``<pid>.json``, with a number if another tracker of this process or another machine has it."""
     path = folder / f"{pid}{_ENDING}"
     number = 1
-    while path in _names:
+    while path in _names or _of_another_machine(path, now):
         number += 1
         path = folder / f"{pid}-{number}{_ENDING}"
     _names.add(path)
     return path
+
+
+def _of_another_machine(path: Path, now: float) -> bool:
+    """Return whether a file is a process's elsewhere: in each container the first has the number 1."""
+    process = _read(path)
+    return process is not None and process.host != socket.gethostname() and now - process.updated <= SILENT
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -1,0 +1,1 @@
+"""``agent-tracking spool``: what waits on disk, for whom, what was set aside, and what to do about it."""
