@@ -208,6 +208,18 @@ def test_a_blank_variable_is_told_from_an_unset_one(cli):
     assert found(report, "problem", "POSTHOG_API_KEY is set, but blank", check="variables")
 
 
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ("phc_s3cret\udcff\udcfe", "POSTHOG_API_KEY holds bytes that are not UTF-8"),
+        ("phc_s3cret\nHost: x", "POSTHOG_API_KEY holds a line break"),
+    ],
+)
+def test_a_value_that_is_no_plain_text_is_a_problem_and_ends_no_command(cli, value, what):
+    report, _ = diagnose(cli, "--send", POSTHOG_API_KEY=value, POSTHOG_HOST=NOWHERE)
+    assert found(report, "problem", "POSTHOG_API_KEY", what, check="variables")
+
+
 def test_quotation_marks_that_became_part_of_a_value_are_a_problem(cli):
     report, _ = diagnose(cli, POSTHOG_API_KEY='"phc_s3cret"', POSTHOG_HOST=NOWHERE)
     assert found(report, "problem", "POSTHOG_API_KEY", "quotation mark", check="variables")

@@ -62,6 +62,39 @@ def test_every_command_has_an_example_and_json(cli):
         assert "--json" in text, name
 
 
+def test_every_command_refuses_an_option_that_it_does_not_have(cli):
+    from agent_tracking.cli.app import app
+
+    for name in app.commands:
+        done = cli.run(name, "--jsonn")
+        assert (done.returncode, done.stdout) == (2, ""), name
+        assert "Traceback" not in done.stderr
+        told = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        assert told == done.stderr.splitlines()[-1:], name
+        assert "--jsonn" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("demo", "--seconds", "nan"), "--seconds"),
+        (("demo", "--seconds", "0"), "--seconds"),
+        (("demo", "--events", "-5"), "--events"),
+        (("demo", "--events", "many"), "--events"),
+        (("demo", "now"), "now"),
+        (("providers", "posthog"), "posthog"),
+        (("doctor", "posthog"), "posthog"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(cli, arguments, word):
+    done = cli.run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line for line in done.stderr.splitlines() if line.startswith("Error: ")] == [
+        done.stderr.splitlines()[-1]
+    ]
+    assert word in done.stderr.splitlines()[-1]
+
+
 def test_importing_the_package_imports_nothing_of_the_command_line():
     code = "import sys, agent_tracking; print({'click', 'rich', 'agent_tracking.cli'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

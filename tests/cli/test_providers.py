@@ -75,7 +75,7 @@ def test_a_provider_that_is_switched_off_names_the_switch(cli):
 def test_json_is_all_there_is_on_standard_output(cli):
     done = cli.run("providers", "--json", **WRONG, AGENT_TRACKING_FLUSH_AT="many")
     data = json.loads(done.stdout)
-    assert set(data) == {"agent_tracking", "python", "providers", "notes", "processes"}
+    assert set(data) == {"agent_tracking", "python", "providers", "notes", "processes", "spool"}
     assert data["python"]["executable"] == sys.executable
     for row in data["providers"]:
         assert set(row) == {

@@ -144,6 +144,7 @@ def test_on_a_terminal_it_is_coloured(cli, sink):
         (("x", b"a=\xff"), "is not UTF-8 text"),
         (("x", "--timeout", "soon"), "--timeout"),
         (("x", "--timeout", "0"), "--timeout"),
+        (("x", "--timeout", "nan"), "--timeout"),
         (("x", "--usr", "u"), "--usr"),
     ],
 )

@@ -51,7 +51,9 @@ class Apps:
 
     def environ(self, changes: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment of an application: the sink's webhook, and nothing of this process's."""
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        kept = {
+            name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "PYTHONPATH") if name in os.environ
+        }
         return {
             **kept,
             "HOME": str(self.folder),

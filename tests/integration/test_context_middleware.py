@@ -138,8 +138,15 @@ def test_a_function_that_raises_costs_its_id_only_and_is_told_of_once_without_wh
     assert "secret" not in told.replace("session_id", "")
 
 
+async def later(request):
+    return "v-1"
+
+
 @MIDDLEWARE
-@pytest.mark.parametrize("wrong", ["visitor", "cookie:", "query:visitor", ":", b"cookie:visitor", 7])
+@pytest.mark.parametrize(
+    "wrong",
+    ["visitor", "cookie:", "query:visitor", ":", b"cookie:visitor", 7, "cookie:a;b", "header:X Y", later],
+)
 def test_a_place_that_is_none_is_refused_with_what_it_should_be(middleware, wrong):
     with pytest.raises(
         ConfigurationError, match=r"anonymous_id should be 'cookie:NAME', 'header:NAME' or a f"
@@ -147,6 +154,15 @@ def test_a_place_that_is_none_is_refused_with_what_it_should_be(middleware, wron
         middleware(None, anonymous_id=wrong)
     with pytest.raises(ConfigurationError, match="properties should be a function of the request"):
         middleware(None, properties={"a": 1})
+    with pytest.raises(ConfigurationError, match="a function of the request, and not async"):
+        middleware(None, properties=later)
+
+
+@MIDDLEWARE
+@pytest.mark.parametrize("wrong", ["2", None, -1, True, float("nan"), float("inf")])
+def test_a_timeout_that_would_make_each_response_fail_is_refused_at_once(middleware, wrong):
+    with pytest.raises(ConfigurationError, match="timeout should be a number of seconds, 0 or more"):
+        middleware(None, timeout=wrong)
 
 
 @given(st.text(), st.text())

@@ -223,3 +223,15 @@ def test_a_typed_event_arrives_like_any_other(make, sink):
     assert record["event"] == "order paid"
     assert record["properties"] == {"total": 9.5, "email": "[redacted]", "plan": "pro"}
     assert {each.delivered for each in tracker.stats().providers.values()} == {1}
+
+
+def test_a_route_that_names_no_provider_there_is_is_told_once_with_the_name_that_may_be_meant(make, caplog):
+    tracker = make(route("order *", never=["posthgo"]), route("page *", only=["webhook", "else"]))
+    for _ in range(3):
+        tracker.track("page viewed", user_id="u-1")
+        assert tracker.flush(20)
+    told = [record.getMessage() for record in caplog.records if "route()" in record.getMessage()]
+    assert told == [
+        "route() names else, which is no provider here: there are: amplitude, mixpanel, posthog, webhook",
+        "route() names posthgo, which is no provider here: did you mean posthog?",
+    ]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from agent_tracking import Tracker
+from agent_tracking import ConfigurationError, Tracker
 from agent_tracking.integrations.serverless import flush_after, is_serverless
 from agent_tracking.testing import Fault, Sink
 
@@ -76,6 +76,20 @@ def test_the_decorator_without_arguments_goes_to_the_process_wide_tracker():
         return "answer"
 
     assert handler() == "answer"
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: flush_after(5), "flush_after wraps a function, not int"),
+        (lambda: flush_after(timeout="5"), "timeout should be a number of seconds"),
+        (lambda: flush_after(timeout=-1), "timeout should be a number of seconds"),
+        (lambda: flush_after(timeout=5)(None), "flush_after wraps a function, not NoneType"),
+    ],
+)
+def test_what_would_make_each_invocation_fail_is_refused_at_once(make, told):
+    with pytest.raises(ConfigurationError, match=told):
+        make()
 
 
 @pytest.mark.parametrize(

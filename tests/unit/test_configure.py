@@ -147,7 +147,7 @@ def test_all_problems_are_told_at_once_in_one_line_and_nothing_is_changed(make):
     assert tracker.dispatcher() is dispatcher, "not even restarted"
 
 
-@pytest.mark.parametrize("processors", [5, "redact", print])
+@pytest.mark.parametrize("processors", [5, "redact", print, iter([print]), {print}])
 def test_processors_that_are_no_list_are_told_like_any_other_problem(processors):
     with pytest.raises(ConfigurationError, match="processors must be a list of functions"):
         Tracker(environ={}, discover=False).configure(processors=processors)
@@ -203,6 +203,17 @@ def test_after_shutdown_it_starts_anew(make):
     tracker.track("after")
     assert tracker.flush(20)
     assert tracker.recorder.names == ["before", "after"]
+
+
+def test_once_everything_is_off_not_one_more_record_reaches_a_provider_that_was_there_before(make):
+    tracker = make({})
+    tracker.track("before")
+    assert tracker.flush(20)
+    tracker.configure(disabled=True)
+    tracker.track("after")
+    tracker.flush(20)
+    assert tracker.recorder.names == ["before"]
+    assert tracker.stats().dropped == {"disabled": 1}
 
 
 def test_what_is_disabled_by_code_is_enabled_by_code(make):

@@ -398,6 +398,34 @@ def test_consent_is_asked_once_for_a_user_and_again_when_the_answer_is_too_old(m
     assert len(asked) == 5
 
 
+def test_an_answer_that_was_on_its_way_when_it_was_forgotten_is_not_kept():
+    answers = []
+
+    def ask(record):
+        answers.append(not answers)  # yes; from the withdrawal on no
+        if len(answers) == 1:
+            made.forget("u-1")  # as a view does meanwhile
+        return answers[-1]
+
+    made = consent(ask)
+    assert run(event(user_id="u-1"), made)[0] == event(user_id="u-1")
+    assert run(event(user_id="u-1"), made)[0] == "no-consent"
+
+
+@pytest.mark.parametrize("user", [42, "42", " 42 "])
+def test_a_user_is_forgotten_by_any_id_that_track_takes_and_nobody_else(user):
+    asked = []
+    made = consent(lambda record: asked.append(record.user_id) is None)
+    made.forget("anonymous")
+    for each in ("42", "7"):
+        run(event(user_id=each), made)
+    made.forget("anonymous")  # stands for nobody
+    made.forget(user)
+    for each in ("42", "7"):
+        run(event(user_id=each), made)
+    assert asked == ["42", "7", "42"]
+
+
 def test_records_of_nobody_are_asked_for_each_time_and_the_answers_kept_are_few():
     asked = []
     made = consent(lambda record: asked.append(1) is None, cache_size=3)
@@ -465,11 +493,14 @@ def test_an_async_answer_is_no_consent():
         (lambda: sample("0.5"), "rate must be a number from 0 to 1"),
         (lambda: sample(True), "rate must be a number from 0 to 1"),
         (lambda: sample(0.5, by="name"), "by must be one of user, session, event"),
+        (lambda: sample(0.5, by=["user"]), "by must be one of user, session, event"),
         (lambda: sample(0.5, names=[5]), "sample(names=...) takes names"),
         (lambda: hash_ids(key=None), "key must be a secret of at least 16 bytes"),
         (lambda: hash_ids(key="hunter2"), "key must be a secret of at least 16 bytes"),
         (lambda: hash_ids(key=KEY, fields=["name"]), "fields must be some of"),
         (lambda: hash_ids(key=KEY, fields=[]), "fields must be some of"),
+        (lambda: hash_ids(key=KEY, fields=[[]]), "fields must be some of"),
+        (lambda: hash_ids(key=KEY, fields=5), "fields must be some of"),
         (lambda: enrich(None), "enrich() takes properties or a function"),
         (lambda: enrich({}), "enrich() takes properties or a function"),
         (lambda: route("x"), "route() needs names of providers"),

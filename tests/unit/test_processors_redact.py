@@ -62,6 +62,40 @@ def test_yes_no_and_nothing_can_be_no_secret():
     assert redacted({"password": None, "has_password": True}) == {"password": None, "has_password": True}
 
 
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ('{"password": "hunter2", "a": 1}', '{"password":"[redacted]","a":1}'),
+        (' [{"user": {"Api-Key": 5}}]', '[{"user":{"Api-Key":"[redacted]"}}]'),
+        (json.dumps({"body": json.dumps({"token": "hunter2"})}), r'{"body":"{\"token\":\"[redacted]\"}"}'),
+        ('{"mail": "a@example.com"}', '{"mail":"[redacted]"}'),
+        ("https://x.example/cb?code=5&access_token=hunter2&a=1", "https://x.example/cb?code=5&access_token=[redacted]&a=1"),
+        ("/login?user[password]=hunter2", "/login?user[password]=[redacted]"),
+        ("Server=db;Password=hunter2;Port=5", "Server=db;Password=[redacted];Port=5"),
+        ("tried password='hunter2 two' twice", "tried password='[redacted]' twice"),
+        ("{'password': 'hunter2', 'a': 1}", "{'password': '[redacted]', 'a': 1}"),
+        ('sent {"a": "b", "secret" : "hunter\\"2", "c": 1} to it', 'sent {"a": "b", "secret" : "[redacted]", "c": 1} to it'),
+        ('{"a": "say=", "password": "hunter2 and it was cut', '{"a": "say=", "password": "[redacted]"'),
+        ('say="hello token=hunter2', 'say="hello token=[redacted]'),
+    ],
+)  # fmt: skip
+def test_keys_that_are_written_inside_a_text_count_as_well(text, clean):
+    assert redacted({"a": text}) == {"a": clean}
+    assert redacted({"a": [{"b": text}]}) == {"a": [{"b": clean}]}
+    assert redacted({"a": text}, detect=[]) == {"a": text if "mail" in text else clean}
+    assert redacted({"a": text}, keys=[], detect=[]) == {"a": text}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{ "a" : 1 }', "[1, 2]", "{not json}", "x?page=2&tokens=5", "has_password=true", '"token": null}', "a=b=c==",
+     "password=", "the token: is where?", '{"a":' * 2000, "[" * 2000, "card={brand: visa}",
+     *("[" * deep + '"a=b"' + "]" * deep for deep in (200, 400, 900, 5000))],
+)  # fmt: skip
+def test_other_texts_with_keys_stay_as_they_are_written(text):
+    assert redacted({"a": text}) == {"a": text}
+
+
 def test_own_keys_are_globs_or_expressions_and_replace_the_default():
     data = {"Birth-Date": 1, "birthplace": 2, "x-1": 3, "password": 4, "[a-z]": 5, "m": 6}
     globs = redacted(data, keys=["birth*", "[a-z]"])
@@ -248,6 +282,16 @@ def test_a_long_text_takes_time_in_proportion(detector, unit):
     DETECTORS[detector].possible(text.encode())
     DETECTORS[detector].clean(text, GONE)
     DETECTORS[detector].clean(f"{text}!", GONE)
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "password=", 'password="', "'token': '", '"token":', "a=", '{"a=":[', "\\"]
+)
+def test_a_long_text_with_keys_takes_time_in_proportion(unit):
+    text = unit * (500_000 // len(unit))
+    made = redact(detect=[])
+    for each in (text, f"{text}!", f'password="{text}'):
+        made(event({"a": f"={each}"}))
 
 
 @settings(deadline=None)

@@ -270,6 +270,24 @@ def test_a_process_is_gone_by_its_number_here_and_by_its_silence_anywhere(folder
     assert seen.stale is stale
 
 
+def test_processes_with_one_number_on_two_machines_keep_a_file_each(folder, clock, writer):
+    theirs = write(folder, host="another")  # in containers the first process has the number 1
+    tick(writer, 3)
+    assert sorted(seen.process.host for seen in read_status(folder)) == ["another", socket.gethostname()]
+    own = theirs.replace(folder / f"{os.getpid()}-2.json")  # both began at once, and that one came last
+    clock.seconds += EVERY
+    tick(writer, 4)
+    assert msgspec.json.decode(own.read_bytes())["host"] == "another"
+    writer.remove()
+    assert [seen.process.host for seen in read_status(folder)] == ["another"]
+
+
+def test_a_number_whose_process_elsewhere_has_long_been_silent_is_taken_over(folder, writer):
+    write(folder, host="another", updated=time.time() - SILENT - 1)
+    tick(writer, 3)
+    assert only(folder).host == socket.gethostname()
+
+
 def test_files_of_processes_gone_for_a_day_are_deleted_and_others_stay(folder):
     long_ago = time.time() - DAY - 60
     old = write(folder, name="1.json", pid=dead_pid(), updated=long_ago)

@@ -181,6 +181,7 @@ def test_properties_are_added_and_win(tracked):
         ("APIKeyCreated", "api key created"),
         ("PlanV2Chosen", "plan v2 chosen"),
         ("_OrderPaid", "order paid"),
+        ("OrderPaid[int, OtherThing]", "order paid"),
         ("order_paid", "order paid"),
         ("Order_Paid", "order paid"),
         ("X", "x"),

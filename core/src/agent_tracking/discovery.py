@@ -39,6 +39,7 @@ __all__ = [
     "make",
     "select",
     "unknown_names",
+    "unknown_routes",
 ]
 
 GROUP = "agent_tracking.providers"
@@ -295,6 +296,21 @@ def unknown_names(found: Sequence[Candidate], settings: Settings) -> list[str]:
             close = get_close_matches(canonicalize_name(name), known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"installed: {', '.join(known) or 'none'}"
             sentences.append(f"{variable} names {one_line(name, 60)}, which is not installed: {hint}")
+    return sentences
+
+
+def unknown_routes(processors: Sequence[object], known: Sequence[str]) -> list[str]:
+    """Return a sentence for each name in a ``route()`` that no provider has: a misspelt one lets all pass."""
+    if not processors:
+        return []
+    from agent_tracking.processors.routing import Route  # with all that are ready-made, for who has some
+
+    routes = [processor for processor in processors if isinstance(processor, Route)]
+    sentences = []
+    for name in sorted({name for each in routes for name in each.providers}.difference(known)):
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
+        sentences.append(f"route() names {one_line(name, 60)}, which is no provider here: {hint}")
     return sentences
 
 

@@ -173,9 +173,9 @@ class HandOut:
         lanes = self._lanes()
         if not records:
             return
-        if not lanes:
-            reason = "disabled" if DISABLED in self._tracker.special else "no-provider"
-            self.dropped[reason] += len(records)
+        disabled = DISABLED in self._tracker.special  # also for providers that were registered at run time
+        if disabled or not lanes:
+            self.dropped["disabled" if disabled else "no-provider"] += len(records)
             return
         routed = any(record.never or record.only is not None for record in records)
         size = sum(map(weight, records))

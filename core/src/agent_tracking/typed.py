@@ -69,7 +69,8 @@ def name_of(class_name: str) -> str:
     >>> name_of("OrderPaid"), name_of("HTTPRequestSent"), name_of("_PlanV2_chosen")
     ('order paid', 'http request sent', 'plan v2 chosen')
     """
-    spaced = _WORDS.sub(" ", class_name[:_NAME_CHARS].replace("_", " "))
+    words = class_name.partition("[")[0]  # pydantic's Page[int]
+    spaced = _WORDS.sub(" ", words[:_NAME_CHARS].replace("_", " "))
     return " ".join(spaced.split()).lower()
 
 

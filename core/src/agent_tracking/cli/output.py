@@ -6,6 +6,8 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isnan
+from typing import Any
 
 import click
 import msgspec
@@ -13,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Refused", "ago", "console", "held_log", "new_table", "printable", "show", "to_json"]
+__all__ = ["Refused", "Seconds", "ago", "console", "held_log", "new_table", "printable", "show", "to_json"]
 
 #: Columns of what is written to a pipe or a file: there a row is a line, however long.
 _WIDE = 10_000
@@ -23,6 +25,19 @@ class Refused(click.ClickException):
     """One line on standard error, and an exit status of 2: what was asked for makes no sense."""
 
     exit_code = 2
+
+
+class Seconds(click.FloatRange):
+    """A range of seconds, which ``nan`` is never in."""
+
+    name = "number of seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401  click's own
+        """Return the number."""
+        seconds: float = super().convert(value, param, ctx)
+        if isnan(seconds):
+            self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
+        return seconds
 
 
 def console() -> Console:

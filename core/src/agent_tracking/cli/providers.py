@@ -17,6 +17,8 @@ from rich.text import Text
 from agent_tracking.cli.direct import direct_environ
 from agent_tracking.cli.output import console, held_log, new_table, printable, show, to_json
 from agent_tracking.cli.processes import running, show_processes
+from agent_tracking.cli.spool.opening import Opened
+from agent_tracking.cli.spool.status import here, show_spool, spool_data
 from agent_tracking.records import ProviderRecord, ProviderState
 from agent_tracking.settings import read_settings
 from agent_tracking.status import Seen
@@ -43,14 +45,15 @@ def providers(*, as_json: bool) -> None:
 
     What is listed is what an application with this Python and this environment would use; and the counters
     of running processes, if AGENT_TRACKING_STATUS (or AGENT_TRACKING_SPOOL) is the folder that they write
-    them to. No value of any variable is shown. The exit status is 0, whatever the states.
+    them to, and what waits in the spool. No value of any variable is shown. The exit status is 0, whatever
+    the states.
     """
     found, notes = _look()
-    seen = running(os.environ)
+    seen, spool = running(os.environ), here(os.environ)
     if as_json:
-        click.echo(_json(found, notes, seen))
+        click.echo(_json(found, notes, seen, spool))
     else:
-        _print(console(), found, notes, seen)
+        _print(console(), found, notes, seen, spool)
 
 
 def _look() -> tuple[Sequence[ProviderRecord], list[str]]:
@@ -66,23 +69,34 @@ def _look() -> tuple[Sequence[ProviderRecord], list[str]]:
     return found, list(dict.fromkeys([*map(str, problems), *said]))
 
 
-def _json(found: Sequence[ProviderRecord], notes: Sequence[str], seen: Sequence[Seen]) -> str:
+def _json(
+    found: Sequence[ProviderRecord], notes: Sequence[str], seen: Sequence[Seen], spool: Opened | None
+) -> str:
     data = {
         "agent_tracking": version("agent-tracking"),
         "python": {"version": python_version(), "executable": sys.executable},
         "providers": found,
         "notes": notes,
         "processes": seen,
+        "spool": None if spool is None else spool_data(spool),
     }
     return to_json(data)
 
 
-def _print(out: Console, found: Sequence[ProviderRecord], notes: Sequence[str], seen: Sequence[Seen]) -> None:
+def _print(
+    out: Console,
+    found: Sequence[ProviderRecord],
+    notes: Sequence[str],
+    seen: Sequence[Seen],
+    spool: Opened | None,
+) -> None:
     if found:
         show(out, provider_table(out, found))
     else:
         out.print("No provider is installed: pip install 'agent-tracking[posthog]'\n")
     show_processes(out, seen)
+    if spool is not None:
+        show_spool(out, spool)
     for note in notes:
         out.print(Text(f"! {printable(note)}", style="yellow"), soft_wrap=True)
     where = f"agent-tracking {version('agent-tracking')}, Python {python_version()}: {sys.executable}"

@@ -37,10 +37,10 @@ def relay(*, spool: str | None, once: bool, timeout: float | None, as_json: bool
     try:
         with redirect_stdout(sys.stderr):  # what providers print while they are imported
             running = Relay(spool, os.environ)
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        ending = running.run(once=once, timeout=timeout, tell=_Teller(running.path, silent=as_json))
     except ConfigurationError as error:
         raise Refused(printable(str(error))) from None
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    ending = running.run(once=once, timeout=timeout, tell=_Teller(running.path, silent=as_json))
     click.echo(to_json(ending) if as_json else _words(ending))
     bounded = once or timeout is not None
     sys.exit(1 if ending.stopped == "failed" or (bounded and not ending.ok) else 0)

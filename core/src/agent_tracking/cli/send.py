@@ -13,7 +13,16 @@ from rich.console import Console
 from rich.text import Text
 
 from agent_tracking.cli.direct import direct_tracker
-from agent_tracking.cli.output import Refused, console, held_log, new_table, printable, show, to_json
+from agent_tracking.cli.output import (
+    Refused,
+    Seconds,
+    console,
+    held_log,
+    new_table,
+    printable,
+    show,
+    to_json,
+)
 from agent_tracking.delivery.outbox import Exchange
 from agent_tracking.names import clean_id
 from agent_tracking.records import ProviderRecord, ProviderState
@@ -59,9 +68,7 @@ class _Watch:
 @click.option("--anonymous", help="The anonymous id.")
 @click.option("--session", help="The session's id.")
 @click.option("--identify", "as_identity", is_flag=True, help="An identity: no NAME, the values are traits.")
-@click.option(
-    "--timeout", type=click.FloatRange(0.1, 600), default=15.0, show_default=True, help="Seconds to wait."
-)
+@click.option("--timeout", type=Seconds(0.1, 600), default=15.0, show_default=True, help="Seconds to wait.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def send(
     *,

@@ -23,7 +23,7 @@ from typing import Any
 
 from agent_tracking.api import default_tracker
 from agent_tracking.integrations.requests import IdFrom, PropertiesFrom, RequestContext
-from agent_tracking.integrations.serverless import FLUSH_SECONDS, is_serverless
+from agent_tracking.integrations.serverless import FLUSH_SECONDS, checked_timeout, is_serverless
 from agent_tracking.tracker import Tracker
 
 __all__ = ["TrackingMiddleware", "tracking_lifespan"]
@@ -74,6 +74,9 @@ class TrackingMiddleware:
         timeout: seconds that a response waits for that at most.
         tracker: the process-wide one by default.
 
+    Raises:
+        ConfigurationError: an argument cannot work.
+
     What is bound holds for the whole request or WebSocket, with streaming and Starlette's background tasks,
     and ends with it.
 
@@ -96,7 +99,7 @@ class TrackingMiddleware:
     ) -> None:
         self.app = app
         self._tracker = tracker or default_tracker()
-        self._timeout = timeout
+        self._timeout = checked_timeout("TrackingMiddleware", timeout)
         self._each = is_serverless(self._tracker.environ) if each_request is None else each_request
         self._serve = self._deliver_with if self._each else app
         self._contexts = RequestContext(

@@ -7,7 +7,9 @@ never logged; what is none counts as no id. Nothing is read that was not asked f
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
+from inspect import iscoroutinefunction
 from typing import Any
 
 from agent_tracking.contexts import context
@@ -18,6 +20,8 @@ __all__ = ["IdFrom", "PropertiesFrom", "RequestContext", "cookie_of"]
 
 #: The most characters of an id; PostHog cuts longer ones.
 ID_CHARS = 200
+#: What names of headers and cookies are made of (RFC 9110, section 5.6.2); any other is never sent.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 #: Where an id is read: ``"cookie:NAME"``, ``"header:NAME"``, or a function of the ASGI scope or WSGI environ.
 IdFrom = str | Callable[[Any], str | int | None]
@@ -53,8 +57,10 @@ class RequestContext:
             name: self._reader(name, where) for name, where in given.items() if where is not None
         }
         if properties is not None:
-            if not callable(properties):
-                raise ConfigurationError("TrackingMiddleware: properties should be a function of the request")
+            if not _is_function(properties):
+                raise ConfigurationError(
+                    "TrackingMiddleware: properties should be a function of the request, and not async"
+                )
             self._readers["properties"] = properties
         self._failed: set[str] = set()
 
@@ -79,17 +85,22 @@ class RequestContext:
             return None
 
     def _reader(self, name: str, where: object) -> Callable[[Any], Any]:
-        if callable(where):
-            return where
+        if _is_function(where):
+            return where  # type: ignore[return-value]
         kind, _, key = where.partition(":") if isinstance(where, str) else ("", "", "")
         kind, key = kind.strip().lower(), key.strip()
-        if kind == "header" and key:
+        if kind == "header" and _TOKEN.fullmatch(key):
             return lambda request: _clean(self._header(request, key))
-        if kind == "cookie" and key:
+        if kind == "cookie" and _TOKEN.fullmatch(key):
             return lambda request: _clean(cookie_of(self._cookies(request), key))
         raise ConfigurationError(
-            f"TrackingMiddleware: {name} should be 'cookie:NAME', 'header:NAME' or a function of the request"
+            f"TrackingMiddleware: {name} should be 'cookie:NAME', 'header:NAME' or a function of the request,"
+            " which is not async"
         )
+
+
+def _is_function(value: object) -> bool:
+    return callable(value) and not iscoroutinefunction(value)
 
 
 def cookie_of(header: str, name: str) -> str | None:

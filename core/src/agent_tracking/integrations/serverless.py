@@ -29,15 +29,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import ParamSpec, TypeVar, cast, overload
 
 from agent_tracking.api import default_tracker
+from agent_tracking.exceptions import ConfigurationError
 from agent_tracking.settings import boolean
 from agent_tracking.tracker import Tracker
 
-__all__ = ["FLUSH_SECONDS", "flush_after", "is_serverless"]
+__all__ = ["FLUSH_SECONDS", "checked_timeout", "flush_after", "is_serverless"]
 
 #: Seconds that an invocation waits for delivery at most; functions on Lambda may take 3 by default.
 FLUSH_SECONDS = 2.0
@@ -45,6 +47,17 @@ _MARKS = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def checked_timeout(where: str, timeout: object) -> float:
+    """Return how long an answer may wait for its delivery, in seconds.
+
+    Raises:
+        ConfigurationError: it is no number of seconds, so that each answer would fail.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < math.inf:
+        raise ConfigurationError(f"{where}: timeout should be a number of seconds, 0 or more")
+    return timeout
 
 
 def is_serverless(environ: Mapping[str, str] | None = None) -> bool:
@@ -83,13 +96,21 @@ def flush_after(
         tracker: the process-wide one by default.
 
     What is not delivered in that time stays queued, for the next invocation.
+
+    Raises:
+        ConfigurationError: the handler is no function, or the timeout no number of seconds.
     """
+    seconds = checked_timeout("flush_after", timeout)
     if handler is None:
-        return lambda function: _wrapped(function, timeout, tracker)
-    return _wrapped(handler, timeout, tracker)
+        return lambda function: _wrapped(function, seconds, tracker)
+    return _wrapped(handler, seconds, tracker)
 
 
 def _wrapped(handler: Callable[P, R], timeout: float, tracker: Tracker | None) -> Callable[P, R]:
+    if not callable(handler):
+        raise ConfigurationError(
+            f"flush_after wraps a function, not {type(handler).__name__}", fix="@flush_after(timeout=5)"
+        )
     if inspect.iscoroutinefunction(handler):
 
         @functools.wraps(handler)

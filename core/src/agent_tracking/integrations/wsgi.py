@@ -18,7 +18,7 @@ from typing import Any
 from agent_tracking.api import default_tracker
 from agent_tracking.contexts import Steps
 from agent_tracking.integrations.requests import IdFrom, PropertiesFrom, RequestContext
-from agent_tracking.integrations.serverless import FLUSH_SECONDS, is_serverless
+from agent_tracking.integrations.serverless import FLUSH_SECONDS, checked_timeout, is_serverless
 from agent_tracking.tracker import Tracker
 
 __all__ = ["TrackingMiddleware"]
@@ -43,6 +43,9 @@ class TrackingMiddleware:
         timeout: seconds that a response waits for that at most.
         tracker: the process-wide one by default.
 
+    Raises:
+        ConfigurationError: an argument cannot work.
+
     What is bound holds while the application is called, while its response is made, block by block, and while
     that is closed; it is not bound in between, when the server's thread may serve another request.
 
@@ -66,7 +69,7 @@ class TrackingMiddleware:
     ) -> None:
         self.app = app
         self._tracker = tracker or default_tracker()
-        self._timeout = timeout
+        self._timeout = checked_timeout("TrackingMiddleware", timeout)
         self._each = is_serverless(self._tracker.environ) if each_request is None else each_request
         self._contexts = RequestContext(
             _header,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -37,14 +37,15 @@ def hash_ids(*, key: str | bytes, fields: Iterable[_Field] = ("user_id", "anonym
 
         configure(processors=[hash_ids(key=os.environ["TRACKING_ID_KEY"])])
     """
-    secret: object = key.encode() if isinstance(key, str) else key
+    secret: object = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
     if not isinstance(secret, bytes) or len(secret.strip()) < _KEY_BYTES:
         raise ConfigurationError(
             f"hash_ids(): key must be a secret of at least {_KEY_BYTES} bytes",
             fix='make one by: python -c "import secrets; print(secrets.token_hex())"',
         )
-    chosen = (fields,) if isinstance(fields, str) else tuple(fields)
-    if not chosen or any(field not in _FIELDS for field in chosen):
+    given: Any = fields
+    chosen = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    if not chosen or not all(isinstance(field, str) and field in _FIELDS for field in chosen):
         raise ConfigurationError(f"hash_ids(): fields must be some of {', '.join(sorted(_FIELDS))}")
     keyed = hmac.new(secret, digestmod="sha256")
 

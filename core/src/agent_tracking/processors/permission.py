@@ -8,6 +8,7 @@ from time import monotonic
 
 from agent_tracking.events import Record
 from agent_tracking.exceptions import ConfigurationError
+from agent_tracking.names import clean_id
 from agent_tracking.processors.draft import Draft
 from agent_tracking.processors.step import Misused, Step, close, factory
 
@@ -26,11 +27,18 @@ class Consent(Step):
         self._size = size
         # No lock, which a fork could leave locked: each step below is one of the dictionary's own.
         self._answers: dict[_Key, tuple[bool, float]] = {}
+        #: Another object after each ``forget()``: an answer that was asked for before it is not kept.
+        self._asked = object()
 
-    def forget(self, user_id: str | None = None) -> None:
-        """Forget the answer for one user or anonymous id; for all without one. Safe on any thread."""
+    def forget(self, user_id: str | int | None = None) -> None:
+        """Forget the answer for one user or anonymous id; for all without one. Safe on any thread.
+
+        An answer that is on its way meanwhile holds for its own record only.
+        """
+        self._asked = object()
+        who = None if user_id is None else clean_id(user_id)
         for key in list(self._answers):
-            if user_id is None or user_id in key:
+            if user_id is None or (who is not None and who in key):
                 self._answers.pop(key, None)
 
     def _decide(self, draft: Draft) -> str | None:
@@ -39,12 +47,15 @@ class Consent(Step):
         known = self._answers.get(key)
         if known is not None and monotonic() < known[1]:
             return None if known[0] else "no-consent"
+        asked = self._asked
         answer = self._ask(draft.settle())
         if answer is not None and type(answer) is not bool:
             close(answer)
             raise Misused(f"got {type(answer).__name__} from its function, neither True nor False")
         if self._seconds and self._size and key != (None, None):
             self._keep(key, answer is True)
+            if self._asked is not asked:  # forgotten since, perhaps because it is another answer now
+                self._answers.pop(key, None)
         return None if answer is True else "no-consent"
 
     def _keep(self, key: _Key, answer: bool) -> None:

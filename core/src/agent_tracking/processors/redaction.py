@@ -17,6 +17,7 @@ from agent_tracking.names import clean_name
 from agent_tracking.processors.detectors import DETECTORS, Detector, by_pattern
 from agent_tracking.processors.draft import Draft
 from agent_tracking.processors.step import Step, factory
+from agent_tracking.processors.written import may_be_written, within_json, without_values
 
 __all__ = ["SENSITIVE_KEYS", "redact"]
 
@@ -52,9 +53,10 @@ def redact(
     would make all users one; see :func:`hash_ids`.
 
     Args:
-        keys: what stands under these keys is replaced as a whole. Globs are compared without upper and lower
-            case and without ``_``, ``-``, ``.`` and blanks; a compiled expression is searched in the key as
-            it is. ``[*SENSITIVE_KEYS, "iban"]`` adds to the default.
+        keys: what stands under these keys is replaced as a whole, also in a text that is JSON or holds
+            ``key=value`` or ``"key": value``. Globs are compared without upper and lower case and without
+            ``_``, ``-``, ``.`` and blanks; a compiled expression is searched in the key as it is.
+            ``[*SENSITIVE_KEYS, "iban"]`` adds to the default.
         detect: ``email``, ``card`` (numbers of card networks with a right check digit) and ``token`` (bearer
             tokens and JSON Web Tokens), wherever they stand in a text; a compiled expression: what it finds.
         replacement: what stands there afterwards.
@@ -118,6 +120,8 @@ class _Keys:
                     f"redact(): {argument} takes globs such as '*password*' and compiled expressions for text"
                 )
         self._match = re.compile("|".join(globs)).match if globs else None
+        #: Whether there is one.
+        self.any = bool(globs or self._searched)
 
     def match(self, key: str) -> bool:
         """Return whether a key is one of these."""
@@ -133,11 +137,13 @@ class _Redaction:
         self, keys: _Keys, detectors: Sequence[Detector], replacement: str, keep_traits: _Keys
     ) -> None:
         self._keys = keys
-        self._detectors = detectors
+        # Before the others: what they put into a JSON text might end it.
+        self._detectors = (Detector(may_be_written, self._written), *detectors) if keys.any else detectors
         self._replacement = replacement
         self._keep_traits = keep_traits
         # Applications have few names, keys and kinds of events; those that are data are not kept for ever.
         self._known = lru_cache(4_096)(self._look)
+        self._goes = lru_cache(1_024)(self._keys.match)
         self._shape = lru_cache(1_024)(lambda keys: any(map(self._keys.match, keys)))
 
     def change(self, draft: Draft) -> str | None:
@@ -212,6 +218,11 @@ class _Redaction:
         for detector in detectors:
             text = detector.clean(text, self._replacement)
         return text
+
+    def _written(self, text: str, replacement: str) -> str:
+        """Return a text without the values of keys that are written in it."""
+        found = within_json(text, lambda data: self._value(data, self._detectors))
+        return without_values(text, self._goes, replacement) if found is None else found
 
     def _number(self, number: float, detectors: Sequence[Detector]) -> float | str:
         whole = int(number) if type(number) is int or number.is_integer() else 0

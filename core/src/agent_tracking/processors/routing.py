@@ -12,7 +12,19 @@ from agent_tracking.processors.draft import Draft
 from agent_tracking.processors.selection import Names
 from agent_tracking.processors.step import Misused, Step, close, factory
 
-__all__ = ["route"]
+__all__ = ["Route", "route"]
+
+
+class Route(Step):
+    """The processor that ``route()`` makes.
+
+    Attributes:
+        providers: the names of providers that it was given.
+    """
+
+    def __init__(self, change: Callable[[Draft], str | None], providers: frozenset[str]) -> None:
+        super().__init__("route", change, required=True)
+        self.providers = providers
 
 
 @factory
@@ -21,11 +33,11 @@ def route(
     *,
     only: Iterable[str] | None = None,
     never: Iterable[str] | None = None,
-) -> Step:
+) -> Route:
     """Send some records only to some providers, or never to some.
 
     Several combine: a provider gets a record if every one of them lets it. When no provider is left the
-    record is dropped and counted as ``denied``.
+    record is dropped and counted as ``denied``. A name that no provider has is told in the log, once.
 
     Args:
         which: names of events or globs (identities are not concerned, then), or a function of a record,
@@ -57,7 +69,7 @@ def route(
         draft.record = replace(record, only=left, never=never)
         return None if left is None or left - never else "denied"
 
-    return Step("route", change, required=True)
+    return Route(change, just | not_these)
 
 
 def _providers(argument: str, names: object) -> frozenset[str]:

@@ -49,7 +49,7 @@ def sample(
     given: object = rate
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
         raise ConfigurationError("sample(): rate must be a number from 0 to 1", fix="0.1 keeps a tenth")
-    if by not in _FALLBACK:
+    if by not in tuple(_FALLBACK):  # whatever it is: a list has no hash
         raise ConfigurationError(f"sample(): by must be one of {', '.join(_FALLBACK)}")
     fields = _FALLBACK[by]
     limit = int(rate * 2**64)

@@ -13,7 +13,7 @@ from agent_tracking.cli.demo.report import Report, calls_of, outcomes, to_json
 from agent_tracking.cli.demo.screen import Lines, Moving, Screen, Silent, show_report
 from agent_tracking.cli.demo.traffic import THREADS, Traffic
 from agent_tracking.cli.demo.watch import Outage, Watch
-from agent_tracking.cli.output import console, held_log, show
+from agent_tracking.cli.output import Seconds, console, held_log, show
 from agent_tracking.cli.providers import provider_table
 from agent_tracking.records import ProviderRecord, ProviderState
 from agent_tracking.testing import SinkProcess
@@ -29,7 +29,7 @@ _FAILING, _FROM, _FOR = "posthog", 0.3, 1.0
 
 @click.command(epilog="Example: agent-tracking demo --seconds 10 --events 5000")
 @click.option("--json", "as_json", is_flag=True, help="For scripts: the report as JSON, nothing else.")
-@click.option("--seconds", type=click.FloatRange(0.1, 600), default=4.0, show_default=True, help="How long.")
+@click.option("--seconds", type=Seconds(0.1, 600), default=4.0, show_default=True, help="How long.")
 @click.option("--events", type=click.IntRange(1, 50_000), default=2000, show_default=True, help="How many.")
 def demo(*, as_json: bool, seconds: float, events: int) -> None:
     """Track a stream of events to all four providers, and count what arrives.

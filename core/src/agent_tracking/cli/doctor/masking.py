@@ -146,8 +146,9 @@ def _encodings(secret: str) -> Iterator[str]:
         return
     yield secret
     yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
-    yield from (quote(secret), quote(secret, safe=""), quote_plus(secret))
-    for text in _base64s(secret.encode("utf-8", "surrogateescape")):
+    data = secret.encode("utf-8", "surrogateescape")  # a variable's bytes, also those that are not UTF-8
+    yield from (quote(data), quote(data, safe=""), quote_plus(data))
+    for text in _base64s(data):
         if len(text) >= _SHORT:
             yield from (text, text.replace("+", "-").replace("/", "_"))
 

@@ -59,6 +59,10 @@ def check_providers(case: Case) -> Iterator[Finding]:
             "providers", "all", what, "see AGENT_TRACKING_PROVIDERS, AGENT_TRACKING_DISABLED_PROVIDERS"
         )
         return
+    if case.settings.delivery == "relay":
+        what = "no provider is active here: the relay delivers, with variables of its own"
+        yield note("providers", "all", what, "run doctor with the variables of that process, too")
+        return
     fix = "set the variable of one of them" if states else "pip install 'agent-tracking[posthog]'"
     yield problem("providers", "all", what, fix)
 

@@ -30,6 +30,7 @@ def check_variables(case: Case) -> Iterator[Finding]:
         yield from _of_provider(case, installed, explained)
     yield from _of_settings(case, [name for name in strangers if name not in meant])
     yield from _quoted(case, sorted(known))
+    yield from _garbled(case, sorted(known))
 
 
 def _meant(case: Case, strangers: Iterable[str]) -> dict[str, tuple[str, EnvVar]]:
@@ -146,3 +147,15 @@ def _quoted(case: Case, names: Iterable[str]) -> Iterator[Finding]:
                 f"the value of {name} begins and ends with a quotation mark, which becomes part of it",
                 f"write {name}=value without quotes: docker's --env-file keeps them",
             )
+
+
+def _garbled(case: Case, names: Iterable[str]) -> Iterator[Finding]:
+    for name in names:
+        value = case.environ.get(name, "").strip()
+        if any("\udc80" <= char <= "\udcff" for char in value):  # how Python shows bytes it cannot decode
+            what = f"the value of {name} holds bytes that are not UTF-8 text"
+        elif any(char < " " or char == "\x7f" for char in value):
+            what = f"the value of {name} holds a line break or another control character"
+        else:
+            continue
+        yield problem("variables", name, what, f"set {name} again, to the text alone")
