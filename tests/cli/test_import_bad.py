@@ -44,6 +44,7 @@ def test_a_file_that_cannot_be_read(refused, tmp_path):
     (tmp_path / "folder.csv").mkdir()
     refused("folder.csv", words=["'folder.csv'", "Is a directory"])
     refused("x\x1b[31m.jsonl", words=["No such file"])
+    refused("missing", words=["'missing'", "No such file"])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -89,6 +89,8 @@ def form_of(path: str, given: str | None) -> Form:
     last = suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]
     form = _FORMS.get(last[0]) if last else None
     if form is None:
+        if path != "-":
+            _opened_for_reading(path).close()  # a name that is no file's is told first
         what = "standard input" if path == "-" else quoted(path, 200)
         raise BadInput(f"the format of {what} is not known by its name: add --format jsonl or --format csv")
     return form
@@ -96,16 +98,20 @@ def form_of(path: str, given: str | None) -> Form:
 
 def open_input(path: str) -> Input:
     """Open a file, or standard input for ``-``; what begins like gzip is decompressed."""
-    try:
-        raw: BinaryIO = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115, PTH123
-    except (OSError, ValueError, AttributeError) as error:  # a NUL in a path; no standard input at all
-        reason = getattr(error, "strerror", None) or "no such file"
-        raise BadInput(f"{quoted(path, 200)} cannot be read: {reason}") from None
+    raw = _opened_for_reading(path)
     name = "standard input" if path == "-" else path
     try:
         return _opened(name, raw, path)
     except OSError as error:
         raise BadInput(f"{quoted(name, 200)} cannot be read: {error.strerror}") from None
+
+
+def _opened_for_reading(path: str) -> BinaryIO:
+    try:
+        return sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115, PTH123
+    except (OSError, ValueError, AttributeError) as error:  # a NUL in a path; no standard input at all
+        reason = getattr(error, "strerror", None) or "no such file"
+        raise BadInput(f"{quoted(path, 200)} cannot be read: {reason}") from None
 
 
 def _opened(name: str, raw: BinaryIO, path: str) -> Input:
