@@ -114,12 +114,19 @@ class Relay:
             once: end when all that waits now is settled, or only providers that are stopped have some left.
             timeout: end after so many seconds; ``None`` for as long as it takes.
             tell: told how things stand, at first and whenever that changes.
+
+        Raises:
+            ConfigurationError: the folder is gone already, or no thread can be started.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
-        backlog = Backlog(self.path, self.active)
         try:
-            self.tracker.start()
+            backlog = Backlog(self.path, self.active)
+        except OSError as error:
+            raise ConfigurationError(f"the spool {self.path} cannot be read: {error.strerror}") from None
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            if not self.tracker.start():
+                raise ConfigurationError("no thread can be started", fix="see the limits of this user")
             stopped = self._wait(backlog if once else None, deadline, tell)
             failed = self.failed()
             self.tracker.shutdown(self._seconds)

@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 
 import click
 
-from agent_tracking.cli.output import Refused, ago, printable, to_json
+from agent_tracking.cli.output import Refused, Seconds, ago, printable, to_json
 from agent_tracking.exceptions import ConfigurationError
 from agent_tracking.relay import Ending, News, Relay
 
@@ -20,7 +20,7 @@ __all__ = ["relay"]
 @click.command(epilog="Example: agent-tracking relay --spool /var/lib/shop/tracking")
 @click.option("--spool", metavar="FOLDER", help="The folder; AGENT_TRACKING_SPOOL by default.")
 @click.option("--once", is_flag=True, help="End when all that waits now is delivered.")
-@click.option("--timeout", type=click.FloatRange(0.1), metavar="SECONDS", help="End after so long.")
+@click.option("--timeout", type=Seconds(0.1), metavar="SECONDS", help="End after so long.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts: what was done, as JSON, nothing else.")
 def relay(*, spool: str | None, once: bool, timeout: float | None, as_json: bool) -> None:
     """Deliver what other processes write to a spool, until SIGTERM or Ctrl-C.
