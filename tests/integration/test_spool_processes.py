@@ -147,7 +147,7 @@ def test_a_child_that_outlives_its_parent_keeps_no_lock_of_it(apps, folder):
     assert waiting(folder) == []
 
 
-def test_forks_while_eight_threads_track_lose_and_repeat_nothing(apps, folder):
+def test_forks_while_eight_threads_track_lose_nothing_and_nothing_counts_twice(apps, folder):
     finished = apps.run("""
         import os, threading, time
         from agent_tracking import flush, track
@@ -177,7 +177,9 @@ def test_forks_while_eight_threads_track_lose_and_repeat_nothing(apps, folder):
     clean(finished)
     counts = list(map(int, finished.out.split()))
     parents = [number * 100_000 + n for number, count in enumerate(counts) for n in range(count)]
-    assert apps.arrived() == sorted([*parents, *(1_000_000 + child for child in range(10))])
+    # A child may deliver for all, and leaves by os._exit() in the middle: what it had sent comes again, by key.
+    counted = sorted(event["properties"]["n"] for event in apps.sink.events("webhook"))
+    assert counted == sorted([*parents, *(1_000_000 + child for child in range(10))])
 
 
 POISON = """

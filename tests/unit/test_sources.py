@@ -360,6 +360,14 @@ def test_starting_again_five_times_repeats_nothing(durable):
         assert durable.source.waiting() == 0
 
 
+def test_what_a_lane_that_went_wrong_has_not_settled_comes_again(durable):
+    durable.put(*map(event, range(4)))
+    durable.source.take(3, MUCH)
+    assert names(durable.source.take(9, MUCH)) == ["0", "1", "2", "3"]
+    durable.source.settle(4)
+    assert durable.counters.snapshot().accepted == 4
+
+
 def test_what_was_leased_when_it_was_closed_is_kept(durable):
     durable.put(*map(event, range(10)))
     durable.source.take(4, MUCH)

@@ -71,6 +71,21 @@ def folder(tmp_path):
     return tmp_path / "spool"
 
 
+def put_in_its_place(folder, text):
+    """Remove a folder that is in use, and put a file there."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            if folder.is_dir():
+                gone = folder.rename(folder.with_name(f"gone{time.monotonic_ns()}"))
+                shutil.rmtree(gone, ignore_errors=True)
+            folder.write_text(text)
+        except OSError:  # made anew meanwhile
+            assert time.monotonic() < deadline
+        else:
+            return
+
+
 def test_what_is_tracked_goes_over_the_disk_to_every_provider_in_order(make, folder):
     providers = Provider("p"), Provider("q")
     tracker = make(*providers)
@@ -229,6 +244,22 @@ def test_what_is_refused_is_set_aside_with_its_reason(make, folder):
     assert picky.seen == ["good"]
 
 
+def test_a_process_that_dies_while_it_sends_leaves_no_suspicion(make, folder):
+    notes = []
+
+    class Watching(Provider):
+        def track(self, event):
+            notes.append((folder / "p.try").read_bytes().strip())
+
+        def flush(self):
+            notes.append((folder / "p.try").read_bytes().strip())
+
+    tracker = make(Watching())
+    tracker.track("x")
+    assert tracker.flush(20)
+    assert [bool(note) for note in notes] == [True, False]
+
+
 def test_a_stopped_provider_keeps_its_records_for_one_with_the_right_key(make, folder):
     from agent_tracking.delivery.outbox import Stopped
 
@@ -274,8 +305,7 @@ def test_while_the_disk_takes_nothing_records_go_through_memory_and_it_says_so_o
     else:
         tracker.track("before")
         assert tracker.flush(20)
-        shutil.rmtree(folder)
-        folder.write_text("in the way")
+        put_in_its_place(folder, "in the way")
     caplog.clear()
     for n in range(20):
         tracker.track(f"e{n}")
@@ -349,6 +379,16 @@ def test_a_process_that_only_writes_has_committed_when_flush_returns(make, folde
     assert provider.seen == [f"e{n}" for n in range(100)]
 
 
+def test_what_is_left_from_before_is_sent_at_once_however_little_it_is(make):
+    app = make(delivery="relay")
+    app.track("one")
+    assert app.flush(20)
+    provider = Provider()
+    relay = make(provider, flush_interval="3600")
+    relay.start()
+    until(lambda: provider.seen == ["one"])
+
+
 def test_a_process_that_only_writes_says_so_of_a_provider_that_is_registered(make):
     tracker = make(delivery="relay")
     record = tracker.register_provider(Provider())
@@ -385,6 +425,40 @@ def test_what_cannot_be_written_waits_in_the_bounded_intake_until_it_can(make, f
     assert len(names) == 400 - tracker.stats().dropped["queue-full"]
     assert names[-1] == b"e399"
     assert len([record for record in caplog.records if "spool" in record.message]) == 1
+
+
+def test_what_cannot_be_written_for_long_stays_bounded(make, folder):
+    folder.write_text("in the way")
+    tracker = make(delivery="relay", queue_records="100", spool_sync="0.02")
+    for _ in range(12):
+        for n in range(50):
+            tracker.track(f"e{n}")
+        tracker.flush(0.05)
+        assert tracker.stats().intake <= 200
+
+
+def test_a_process_that_only_writes_goes_on_in_a_folder_that_was_removed(make, folder, tmp_path):
+    tracker = make(delivery="relay", spool_sync="0.02", status=str(tmp_path / "status"))
+    tracker.track("before")
+    assert tracker.flush(20)
+    shutil.rmtree(folder)
+    tracker.track("after")
+    assert tracker.flush(20)
+    assert b"after" in b"".join(path.read_bytes() for path in folder.glob("*.seg"))
+
+
+@pytest.mark.parametrize("delivery", ["relay", "process"])
+def test_calls_that_follow_each_other_wake_nobody(make, delivery):
+    tracker = make(*([] if delivery == "relay" else [Provider()]), delivery=delivery)
+    tracker.track("x")
+    assert tracker.flush(20)
+    rings = []
+    attend = tracker.attend
+    tracker.attend = lambda now: rings.append(now) or attend(now)
+    for _ in range(100):
+        tracker.track("x")
+        time.sleep(0.002)
+    assert len(rings) < 60  # of 100, if each had to; a busy machine may stop in between
 
 
 def test_a_process_that_only_writes_imports_no_http_and_no_plugins(tmp_path):

@@ -94,10 +94,15 @@ class Reading:
         else:
             self.look(check=False)
 
-    def give_back(self, items: Sequence[Item]) -> None:
-        """Take items back that were taken, not settled."""
+    def give_back(self, items: Sequence[Item]) -> int:
+        """Take items back that were taken, not settled; return how many have no file any more."""
+        gone = 0
         for item in reversed(items):
-            item.cursor.items.appendleft(item)
+            name = item.cursor.segment.name
+            if self._cursors.get(name) is item.cursor:
+                item.cursor.items.appendleft(item)
+            gone += name not in self._index.segments
+        return gone
 
     def look(self, *, check: bool) -> None:
         """Read ahead; ``check``: find out which segments are sealed, too."""

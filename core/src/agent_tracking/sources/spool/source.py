@@ -212,7 +212,7 @@ class SpoolSource:
             self._turn += 1
             memory, ahead = self._memory.waiting(), self._reading.ahead()
             self._from_memory = memory > 0 and (self._turn % 2 == 0 or not ahead)
-            self._lease = []
+            self._give_back(self._lease)  # left by a lane that went wrong: its position must not pass them
             if self._from_memory:
                 return self._memory.take(records, size)
             if not self._closed and self._leadership.held:
@@ -247,10 +247,13 @@ class SpoolSource:
                 self._memory.release(records)
                 return
             given = {id(record) for record in records}
-            back = [item for item in self._lease if id(item.record) in given]
-            self._reading.give_back(back)
-            self._lease = []
-            self._tally.accept(-len(back))
+            self._give_back([item for item in self._lease if id(item.record) in given])
+
+    def _give_back(self, items: Sequence[Item]) -> None:
+        gone = self._reading.give_back(items)
+        self._tally.accept(gone - len(items))
+        self._tally.drop("queue-full", gone)  # not counted before, since a request carried them
+        self._lease = []
 
     def waiting(self) -> int:
         """See :class:`agent_tracking.sources.Source`."""
