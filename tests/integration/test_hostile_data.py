@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import collections
 import dataclasses
 import enum
@@ -147,7 +148,8 @@ class Lazy:
         return stall()
 
 
-Lazy.__dataclass_fields__["queried"] = Lazy.__dataclass_fields__["plain"]
+Lazy.__dataclass_fields__["queried"] = copy.copy(Lazy.__dataclass_fields__["plain"])
+Lazy.__dataclass_fields__["queried"].name = "queried"
 
 
 @attrs.define

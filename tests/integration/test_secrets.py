@@ -340,7 +340,7 @@ def test_no_public_object_shows_or_pickles_a_secret_or_a_payload(secret: str) ->
 
 def test_values_are_seen_by_name_only() -> None:
     values = Values(PostHogProvider.env, environ_of("http://x", "zQ7-canary"))
-    assert repr(values) == "<Values of POSTHOG_API_KEY, POSTHOG_HOST>"
+    assert repr(values) == "<Values of POSTHOG_API_KEY, POSTHOG_HOST, POSTHOG_HISTORICAL>"
 
 
 def test_strict_mode_raises_without_a_secret_in_its_frames() -> None:
