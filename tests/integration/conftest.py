@@ -125,7 +125,7 @@ class Apps:
         process = self.start(command, environ, cwd=APPS)
         server = Server(process, f"http://127.0.0.1:{port}")
         try:
-            server.until_ready()
+            server.until_ready(_workers_of(command))
             yield server
         finally:
             server.kill()
@@ -138,12 +138,14 @@ class Server:
     process: subprocess.Popen[str]
     url: str
 
-    def until_ready(self) -> None:
-        """Wait until it answers."""
+    def until_ready(self, workers: int = 0) -> None:
+        """Wait until it answers and has so many workers."""
         deadline = time.monotonic() + HANGS
         while True:
             try:
                 self.get("/ready")
+                if self.children() < workers:
+                    raise TimeoutError
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 status = self.process.poll()
                 if status is not None or time.monotonic() > deadline:
@@ -153,6 +155,11 @@ class Server:
                 time.sleep(0.05)
             else:
                 return
+
+    def children(self) -> int:
+        """Return how many processes it has started that run."""
+        pid = self.process.pid
+        return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
     def get(self, path: str) -> str:
         """Request a path over a connection of its own."""
@@ -174,6 +181,12 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
         if self.process.poll() is None or not self.process.stdout.closed:  # type: ignore[union-attr]
             self.process.communicate()
+
+
+def _workers_of(command: Sequence[str]) -> int:
+    """Return how many workers gunicorn has to start: a signal while it does makes it start more, and hang."""
+    words = list(command)
+    return int(words[words.index("-w") + 1]) if "gunicorn" in words and "-w" in words else 0
 
 
 def finish(process: subprocess.Popen[str], timeout: float = HANGS) -> Finished:
