@@ -69,9 +69,9 @@ def test_one_line_a_minute_for_each_provider_and_kind_with_what_was_held_back_co
             reporter.warn("mixpanel", "queue-full", "full", 1)
     lines = [(record.name.rpartition(".")[2], record.getMessage()) for record in caplog.records]
     assert sorted(lines) == sorted([
-        ("posthog", "full (records: 2)"), ("posthog", "full (records: 120)"), ("posthog", "full (records: 120)"),
-        ("posthog", "gave up (records: 1)"), ("posthog", "gave up (records: 2)"),
-        ("mixpanel", "full (records: 1)"), ("mixpanel", "full (records: 2)"),
+        ("posthog", "posthog: full (records: 2)"), ("posthog", "posthog: full (records: 120)"), ("posthog", "posthog: full (records: 120)"),
+        ("posthog", "posthog: gave up (records: 1)"), ("posthog", "posthog: gave up (records: 2)"),
+        ("mixpanel", "mixpanel: full (records: 1)"), ("mixpanel", "mixpanel: full (records: 2)"),
     ])  # fmt: skip
 
 

@@ -87,7 +87,9 @@ class Reporter:
         try:
             # The application's handlers may raise anything: that costs this line.
             with suppress(BaseException):
-                _logger(provider).warning("%s%s", text, f" (records: {total})" if total else "")
+                # Where no logging is configured the names of loggers are not shown.
+                name = f"{one_line(provider, 60)}: " if provider else ""
+                _logger(provider).warning("%s%s%s", name, text, f" (records: {total})" if total else "")
         finally:
             self._quiet(False)
 

@@ -108,7 +108,7 @@ def open_input(path: str) -> Input:
 
 def _opened_for_reading(path: str) -> BinaryIO:
     try:
-        return sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115, PTH123
+        return sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: PTH123
     except (OSError, ValueError, AttributeError) as error:  # a NUL in a path; no standard input at all
         reason = getattr(error, "strerror", None) or "no such file"
         raise BadInput(f"{quoted(path, 200)} cannot be read: {reason}") from None

@@ -44,16 +44,17 @@ class Lines:
     def __init__(self, out: Console, began: int, size: int | None) -> None:
         self._out, self._began, self._size = out, began, size
         self._started = monotonic()
-        self._next = 0.0
+        self._next = _EVERY  # but the first lines are told at once
+        self._told = False
         self._trouble = ""
 
     def show(self, lines: int, read: float, trouble: str) -> None:
         """Print a line, if it is time or something new goes wrong."""
         passed = monotonic() - self._started
-        early = passed < (self._next if lines else _EVERY)
+        early = passed < self._next and (self._told or not lines)
         if early and (not trouble or trouble == self._trouble):
             return
-        self._next, self._trouble = passed + _EVERY, trouble
+        self._next, self._trouble, self._told = passed + _EVERY, trouble, bool(lines)
         rate = lines / passed if passed else 0.0
         parts = [f"{passed:6.1f} s", f"{lines:,} lines", f"{rate:,.0f}/s"]
         if self._size:

@@ -143,7 +143,9 @@ def _show_providers(out: Console, providers: Mapping[str, ProviderLag], roles: M
 
 def _notes(found: Opened, stats: SpoolStats) -> list[str]:
     notes = []
-    if not stats.providers:
+    if not stats.providers and not stats.segments:
+        notes.append("nothing has been written here yet: is it the folder that the applications have?")
+    elif not stats.providers:
         waits = {0: "nothing waits", 1: "about 1 record waits"}.get(stats.records)
         waits = waits or f"about {stats.records:,} records wait"
         notes.append(f"no process has delivered from here yet; {waits}")
