@@ -61,7 +61,7 @@ def demo(*, as_json: bool, seconds: float, events: int) -> None:
         failing=_FAILING,
         calls=calls_of(traffic.nanoseconds),
         providers=found,
-        log=[f"{record.name}: {record.getMessage()}" for record in log],
+        log=[f"{record.name.partition('.')[0]}: {record.getMessage()}" for record in log],
     )
     if as_json:
         click.echo(to_json(report))

@@ -95,7 +95,7 @@ def import_file(
             report = job.rehearse() if dry_run else job.run()
     except BadInput as error:
         raise Refused(printable(str(error))) from None
-    report.log = [f"{record.name}: {record.getMessage()}" for record in log]
+    report.log = [f"{record.name.partition('.')[0]}: {record.getMessage()}" for record in log]
     _tell(out, report, as_json=as_json)
     sys.exit(0 if report.ok else 1)
 
