@@ -228,7 +228,10 @@ def test_of_two_relays_one_delivers_the_other_waits_says_so_and_takes_over(apps,
     assert apps.sink.wait(lambda: apps.sink.totals("webhook").counted == 180, 25)
     second.terminate()
     assert ended(second)[0] == 0
-    assert apps.arrived() == list(range(180))
+    if number == signal.SIGTERM:
+        assert apps.arrived() == list(range(180))  # which fails if one came twice
+    else:  # what the first had sent and not noted down comes again, under the same key
+        assert sorted(event["properties"]["n"] for event in apps.sink.events("webhook")) == list(range(180))
 
 
 def test_once_beside_a_relay_that_delivers_waits_for_that_one(apps, spool):
