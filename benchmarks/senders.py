@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from benchmarks.vendors import PACKAGES, VENDORS, Sender
 
-__all__ = ["BASIS", "OURS", "SENDERS", "TRACKED", "Kind", "environ_of", "make", "missing"]
+__all__ = ["BASIS", "OURS", "SENDERS", "TRACKED", "Kind", "environ_of", "make", "missing", "variables_of"]
 
 
 class Kind(NamedTuple):
@@ -104,7 +104,13 @@ def make(name: str, url: str, folder: str = "") -> Sender:
         return _several(int(name.partition("-")[2]), url)
     if name not in OURS:
         raise KeyError(name)
-    return _ours(environ_of(url, TRACKED.get(name, TRACKED["four"]), folder, relay=name == "relay"))
+    return _ours(variables_of(name, url, folder))
+
+
+def variables_of(name: str, url: str, folder: str) -> dict[str, str]:
+    """Return what the environment says for one of :data:`OURS`; the folder only where that is the point."""
+    spool = folder if SENDERS[name].needs else ""
+    return environ_of(url, TRACKED.get(name, TRACKED["four"]), spool, relay=name == "relay")
 
 
 def _nothing(name: str, properties: Mapping[str, object], *, user_id: str) -> None:

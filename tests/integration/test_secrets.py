@@ -12,13 +12,14 @@ import sys
 import traceback
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.integration.proxy import Proxy
 
 import agent_tracking
 from agent_tracking import (
@@ -105,7 +106,7 @@ def whole_log() -> Iterator[Everything]:
             logger.setLevel(before)
 
 
-def deliver(environ: dict[str, str], forms: list[str]) -> Tracker:
+def deliver(environ: dict[str, str], forms: list[str], *, proxied: bool = False) -> Tracker:
     """Track through all four providers at DEBUG and check all that can be seen of it."""
     exchanges: list[object] = []
     environ = {**environ, "AGENT_TRACKING_DEBUG": "1"}
@@ -131,7 +132,9 @@ def deliver(environ: dict[str, str], forms: list[str]) -> Tracker:
     assert any("agent_tracking.webhook" in line and "status" in line for line in log.lines), (
         "debug lines were written"
     )
-    assert any(line.startswith("httpcore.") for line in log.lines), "and those of the HTTP library"
+    assert proxied == any(line.startswith("httpcore.") for line in log.lines), (
+        "and those of the library that speaks to proxies"
+    )
     for line in log.lines:
         assert_clean(line, forms, "the log")
         assert "/hook?" not in line
@@ -169,17 +172,26 @@ def test_no_secret_is_seen_whatever_the_backend_answers_even_the_secret(secret: 
         assert sink.totals("webhook").requests
 
 
+@pytest.mark.parametrize("proxied", [False, True], ids=["straight", "through a proxy"])
 @pytest.mark.parametrize("code", [301, 302, 307, 308])
-def test_a_redirect_is_not_followed_and_its_location_is_not_shown(code: int) -> None:
+def test_a_redirect_is_not_followed_and_its_location_is_not_shown(
+    code: int, proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     secret = "zQ7-the-secret-of-a-redirect"
-    with Sink() as sink, Sink() as other:
+    proxy = Proxy()
+    if proxied:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+    with closing(proxy), Sink() as sink, Sink() as other:
         environ = environ_of(sink.url, secret)
         for name in ("posthog", "mixpanel", "amplitude", "webhook"):
             sink.fail(
                 name, Fault.redirect(f"{other.url}/elsewhere/{secret}?token={secret}", code=code, times=None)
             )
-        tracker = deliver(environ, hidden(environ, secret))
+        tracker = deliver(environ, hidden(environ, secret), proxied=proxied)
         assert other.seen == 0
+        assert bool(proxy.asked) == proxied
         assert all(provider.delivered == 0 for provider in tracker.stats().providers.values())
         assert tracker.stats().providers["webhook"].dropped["redirect"] == 6
 
@@ -208,7 +220,7 @@ def test_the_password_of_a_proxy_is_not_seen(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     environ = environ_of("http://backend.example", "zQ7-another")
-    deliver(environ, [secret, b64encode(f"user:{secret}".encode()).decode()])
+    deliver(environ, [secret, b64encode(f"user:{secret}".encode()).decode()], proxied=True)
 
 
 BAD: dict[str, list[str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from math import floor
 from time import gmtime, strftime
 
 __all__ = ["LATEST", "iso_text", "seconds_of"]
@@ -20,13 +21,16 @@ def iso_text(seconds: float) -> str:
     '2026-05-04T10:00:00.500000Z'
     """
     global _second  # noqa: PLW0603  a cache of one pair, replaced as a whole: threads may race for it
-    micros = round(seconds * 1_000_000)
-    whole, fraction = divmod(micros, 1_000_000)
     known, text = _second
-    if whole != known:
+    micros = round((seconds - known) * 1_000_000)
+    if not 0 <= micros < 1_000_000:
+        whole = floor(seconds)
+        micros = round((seconds - whole) * 1_000_000)
+        if micros == 1_000_000:
+            whole, micros = whole + 1, 0
         text = strftime("%Y-%m-%dT%H:%M:%S", gmtime(whole))
         _second = (whole, text)
-    return f"{text}.{fraction:06d}Z"
+    return f"{text}.{str(1_000_000 + micros)[1:]}Z"
 
 
 def seconds_of(timestamp: object) -> float | None:

@@ -165,13 +165,22 @@ class Retry(msgspec.Struct, frozen=True):
 Verdict = Delivered | Retry | Split | Drop | Stop
 
 
-def json_array(batch: Sequence[Payload]) -> bytes:
-    """Return the payloads' JSON texts as one JSON array."""
-    return b"[" + b",".join([payload.body for payload in batch]) + b"]"
+def json_array(batch: Sequence[Payload], before: bytes = b"", after: bytes = b"") -> bytes:
+    """Return the payloads' JSON texts as one JSON array, with what stands before and after it in the body.
+
+    >>> json_array([Payload(b"1"), Payload(b"2")], b'{"batch":', b"}")
+    b'{"batch":[1,2]}'
+    """
+    bodies = [payload.body for payload in batch]
+    if not bodies:
+        return before + b"[]" + after
+    bodies[0] = before + b"[" + bodies[0]  # so that what may be megabytes is put together once
+    bodies[-1] += b"]" + after
+    return b",".join(bodies)
 
 
 class _Outbox(Protocol):
-    def add(self, record: Record, payloads: Sequence[Payload]) -> None: ...
+    def add(self, record: Record, encoded: Payload | Sequence[Payload] | None) -> None: ...
     def send(self) -> None: ...
 
 
@@ -226,13 +235,11 @@ class HTTPProvider(Provider):
 
     def track(self, event: TrackingEvent) -> None:
         """Encode the event and put it into the next batch."""
-        payload = self.encode(event)
-        self._bound().add(event, (payload,) if type(payload) is Payload else _payloads(payload))
+        self._bound().add(event, self.encode(event))
 
     def identify(self, identity: Identity) -> None:
         """Encode the identity and put it into the next batch."""
-        payload = self.encode(identity)
-        self._bound().add(identity, (payload,) if type(payload) is Payload else _payloads(payload))
+        self._bound().add(identity, self.encode(identity))
 
     def flush(self) -> None:
         """Send what was handed over; returns when everything is delivered, or raises what is not."""
@@ -247,7 +254,8 @@ class HTTPProvider(Provider):
         return self._outbox
 
 
-def _payloads(encoded: Payload | Sequence[Payload] | None) -> Sequence[Payload]:
-    if encoded is None:
-        return ()
-    return (encoded,) if isinstance(encoded, Payload) else tuple(encoded)
+def only_encodes(provider: HTTPProvider) -> bool:
+    """Return whether its hooks are those of :class:`HTTPProvider`, so that a lane may do without them."""
+    hooks = (provider.track, provider.identify, provider.flush)
+    own = (HTTPProvider.track, HTTPProvider.identify, HTTPProvider.flush)
+    return all(getattr(hook, "__func__", None) is each for hook, each in zip(hooks, own, strict=True))

@@ -17,7 +17,7 @@ from agent_tracking.delivery.outbox import Exchange, Outbox
 from agent_tracking.delivery.sending import LaneSender
 from agent_tracking.exceptions import ConfigurationError, ProviderLoadError, ProviderSpecError
 from agent_tracking.hooks import find_hooks
-from agent_tracking.http_provider import HTTPProvider
+from agent_tracking.http_provider import HTTPProvider, only_encodes
 from agent_tracking.provider import Provider
 from agent_tracking.records import ProviderRecord, ProviderState
 from agent_tracking.sources.memory import MemorySource
@@ -265,18 +265,19 @@ class Registry:
         )
         if isinstance(provider, HTTPProvider):
             sender = lane.sender = LaneSender(self._tracker.sender, self._tracker.quiet)
-            provider.bind(
-                Outbox(
-                    provider,
-                    sender,
-                    lane.pause,
-                    policy=policy,
-                    dropped=source.set_aside,
-                    retried=lane.counters.retry,
-                    failed=lambda kind, text: self._failed(name, kind, text, lane),
-                    observe=self._observer(),
-                )
+            outbox = Outbox(
+                provider,
+                sender,
+                lane.pause,
+                policy=policy,
+                dropped=source.set_aside,
+                retried=lane.counters.retry,
+                failed=lambda kind, text: self._failed(name, kind, text, lane),
+                observe=self._observer(),
             )
+            provider.bind(outbox)
+            if only_encodes(provider):
+                lane.encode_with(outbox)
         return lane
 
     def _failed(self, name: str, kind: str, text: str, lane: Lane) -> None:

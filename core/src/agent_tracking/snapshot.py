@@ -37,7 +37,6 @@ ENTRY_BYTES = 1_000_000
 #: code of the application, so they are left to the salvaging walk.
 OPTIONS = OPT_NAIVE_UTC | OPT_PASSTHROUGH_DATACLASS | OPT_PASSTHROUGH_SUBCLASS
 
-_SCALARS = frozenset({int, float, bool, type(None)})
 _CONTAINERS = frozenset({dict, list, tuple})
 _DATES = frozenset({date, UUID})
 
@@ -65,9 +64,11 @@ def plain(properties: object) -> bool:
             kind = type(value)
             if kind is str:
                 text += len(value)
-            elif kind in _CONTAINERS:
+            elif kind is int or kind is float or kind is bool or value is None:
+                continue  # one by one: a fifth faster than to look into a set
+            elif kind is dict or kind is list or kind is tuple:
                 containers.append(value)
-            elif kind not in _SCALARS and _runs_code(value):
+            elif _runs_code(value):
                 return False
     # So many containers are needed for so many levels.
     return text <= ENTRY_BYTES and (len(containers) <= DEPTH or _is_shallow(properties))

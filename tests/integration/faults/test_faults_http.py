@@ -49,7 +49,7 @@ def test_an_answer_byte_by_byte_ends_at_the_requests_total_deadline(rig, sink, h
 def test_the_total_deadline_holds_under_tls_too(headers):
     with tls_sink() as sink:
         trusted = ssl.create_default_context(cadata=sink.certificate)
-        sender = HTTPSender(lambda _: httpx.HTTPTransport(verify=trusted, trust_env=False), total=0.3)
+        sender = HTTPSender(total=0.3, tls=lambda: trusted)
         request = Request(f"{sink.url}/posthog/batch/", body=b"{}")
         assert sender.send(request).body  # and the connection is kept
         sink.fail("posthog", Fault.trickle(0.1, headers=headers))

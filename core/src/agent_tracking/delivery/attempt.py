@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_tracking import forks
 from agent_tracking.delivery.backoff import pause_of
-from agent_tracking.delivery.outbox import Refused, Stopped
+from agent_tracking.delivery.outbox import Outbox, Refused, Stopped
 from agent_tracking.events import Record, TrackingEvent
 from agent_tracking.exceptions import Reject, RetryLater
 from agent_tracking.logs import one_line
@@ -67,6 +67,7 @@ class Attempt:
 
     Attributes:
         busy_since: when the call that runs now began.
+        outbox: takes a whole batch at once, of a provider whose hooks only encode and add.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Attempt:
         self._clock = clock
         self._loop: LaneLoop | None = None
         self.busy_since: float | None = None
+        self.outbox: Outbox | None = None
 
     def __call__(self, records: Sequence[Record]) -> Outcome:
         """Hand ``records`` to the hooks once; a provider that says nonsense loses them, counted."""
@@ -105,8 +107,39 @@ class Attempt:
 
     def _hand_over(self, records: Sequence[Record]) -> Outcome:
         outcome = Outcome()
-        handed: list[Record] = []
         careful = self._source.hand_over(records)
+        if self.outbox is not None and not careful:
+            handed = self._together(self.outbox, records, outcome)
+        else:
+            handed = self._one_by_one(records, careful, outcome)
+        self.busy_since = None
+        self._source.handed_over()
+        if self._hooks.flush is not None and handed:
+            self._flush(handed, outcome)
+        return outcome
+
+    def _together(self, outbox: Outbox, records: Sequence[Record], outcome: Outcome) -> Sequence[Record]:
+        """Put the batch into the outbox; return what is in there."""
+        self.busy_since = self._clock()
+        place, error = outbox.add_all(records)
+        if error is None:
+            return records
+        handed = list(records[:place])
+        while error is not None:
+            if _may_pass(error):
+                outcome.left, outcome.after = records[place:], getattr(error, "after", None)
+                break
+            self._refused(error, [records[place]], outcome)
+            start = place + 1
+            place, error = outbox.add_all(records, start)
+            handed += records[start:place]
+        return handed
+
+    def _one_by_one(
+        self, records: Sequence[Record], careful: Collection[int], outcome: Outcome
+    ) -> Sequence[Record]:
+        """Call the hooks for each record; return those that they took."""
+        handed: list[Record] = []
         track, identify, clock = self._hooks.track, self._hooks.identify, self._clock
         for place, record in enumerate(records):
             if careful and not self._survives(record, careful, outcome):
@@ -123,11 +156,7 @@ class Attempt:
                 break
             else:
                 self._refused(error, [record], outcome)
-        self.busy_since = None
-        self._source.handed_over()
-        if self._hooks.flush is not None and handed:
-            self._flush(handed, outcome)
-        return outcome
+        return handed
 
     def _survives(self, record: Record, careful: Collection[int], outcome: Outcome) -> bool:
         """Return whether the record may be handed over: it has not killed too many processes."""

@@ -16,6 +16,7 @@ from agent_tracking.delivery.backoff import RetryPolicy
 from agent_tracking.events import Record
 
 if TYPE_CHECKING:
+    from agent_tracking.delivery.outbox import Outbox
     from agent_tracking.delivery.sending import LaneSender
     from agent_tracking.hooks import Hooks
     from agent_tracking.logs import Reporter
@@ -91,6 +92,10 @@ class Lane:
         self.delivering = False
         self.sender: LaneSender | None = None
         self._attempt = Attempt(hooks, source, self._failed, clock)
+
+    def encode_with(self, outbox: Outbox) -> None:
+        """Hand batches to the outbox itself: the provider's hooks do no more than that."""
+        self._attempt.outbox = outbox
 
     # The dispatcher's side.
 

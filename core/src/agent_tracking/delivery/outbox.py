@@ -143,7 +143,6 @@ class Outbox:
 
     def _reset(self) -> None:
         self._records: list[Record] = []
-        self._left: list[int] = []
         self._reasons: dict[int, str] = {}
         self._fix = ""
         #: The Retry-After of the newest answer, in seconds.
@@ -151,8 +150,29 @@ class Outbox:
         self._waiting: dict[str, list[_Item]] = {name: [] for name in self._endpoints}
         self._waiting[""] = self._waiting[self._first]
 
-    def add(self, record: Record, payloads: Sequence[Payload]) -> None:
-        """Put one record's payloads into the batch; raises ``Reject`` for one that is too large."""
+    def add_all(self, records: Sequence[Record], start: int = 0) -> tuple[int, BaseException | None]:
+        """Encode and put in what comes from ``start`` on, in place of a call of the hooks for each.
+
+        Returns:
+            Where it ended: behind the last one, or at one for which ``encode`` raised, and what.
+        """
+        encode, waiting, most, batch = self._provider.encode, self._waiting, self._most, self._records
+        for place in range(start, len(records)):
+            record = records[place]
+            try:
+                payload = encode(record)
+                if type(payload) is Payload and len(payload.body) <= most[payload.endpoint]:
+                    waiting[payload.endpoint].append(_Item(payload, len(batch)))
+                    batch.append(record)
+                else:
+                    self.add(record, payload)
+            except BaseException as error:  # noqa: BLE001  an author's code
+                return place, error
+        return len(records), None
+
+    def add(self, record: Record, encoded: Payload | Sequence[Payload] | None) -> None:
+        """Put what one record became into the batch; raises ``Reject`` for what is too large."""
+        payloads = (encoded,) if isinstance(encoded, Payload) else tuple(encoded or ())
         for payload in payloads:
             most = self._most[payload.endpoint]
             if len(payload.body) > most:
@@ -161,7 +181,6 @@ class Outbox:
                 raise Reject("too-large")
         place = len(self._records)
         self._records.append(record)
-        self._left.append(len(payloads))
         for payload in payloads:
             self._waiting[payload.endpoint].append(_Item(payload, place))
 
@@ -174,19 +193,17 @@ class Outbox:
         try:
             while work and not stop:
                 stop = self._send_group(work)
-            self._finish(stop)
+            self._finish(stop, work)
         finally:
             self._reset()
 
-    def _finish(self, stop: str) -> None:
+    def _finish(self, stop: str, work: Sequence[_Group]) -> None:
+        """Raise what became of the batch, given what of it is left."""
         counts = Counter(self._reasons.values())
         for place, reason in self._reasons.items():
             self._dropped(self._records[place], reason)
-        left = [
-            record
-            for place, record in enumerate(self._records)
-            if self._left[place] and place not in self._reasons
-        ]
+        places = {item.place for group in work for item in group.items} - self._reasons.keys()
+        left = [self._records[place] for place in sorted(places)]
         if left:
             kind = Stopped if stop and stop != _INTERRUPTED else RetryLater
             error = kind(stop, records=left, rejected=counts)
@@ -200,6 +217,7 @@ class Outbox:
         """Send the first group; return why everything has to stop, or nothing."""
         group = work.popleft()
         if group.pause > 0 and not self._pause(group.pause):
+            work.appendleft(group)
             return _INTERRUPTED
         started = self._clock()
         if group.first is None:
@@ -266,12 +284,11 @@ class Outbox:
     def _apply(self, verdict: Verdict, group: _Group, items: list[_Item], work: deque[_Group]) -> str:
         """Do what the verdict says to ``items``; what is to be sent again goes to the front of ``work``."""
         if isinstance(verdict, Delivered):
-            for item in items:
-                self._left[item.place] -= 1
             if group.search is not None:
                 group.search[0] = group.search[1]
             return ""
         if isinstance(verdict, Stop):
+            work.appendleft(group.part(items))
             self._fix = verdict.fix
             return verdict.reason or "stopped"
         if isinstance(verdict, Split):
@@ -293,7 +310,6 @@ class Outbox:
 
     def _drop(self, reason: str, items: list[_Item]) -> None:
         for item in items:
-            self._left[item.place] -= 1
             self._reasons.setdefault(item.place, reason)
 
     def _again(self, verdict: Retry, group: _Group, items: list[_Item], work: deque[_Group]) -> None:
@@ -338,6 +354,10 @@ _INTERRUPTED = "interrupted"
 
 def _groups(endpoint: Endpoint, items: list[_Item]) -> list[_Group]:
     """Return the items cut into requests within the endpoint's limits, in their order."""
+    if items and len(items) <= endpoint.records:
+        size = sum([len(item.payload.body) for item in items]) + len(items)
+        if size <= endpoint.body_bytes:
+            return [_Group(endpoint, items)]
     groups: list[_Group] = []
     current: list[_Item] = []
     size = 0

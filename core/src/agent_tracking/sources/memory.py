@@ -58,6 +58,10 @@ class MemorySource:
         with self._lock:
             queue = self._queue
             self._first = self._end - len(queue)
+            if len(queue) <= records and self._bytes <= size:
+                taken.extend(queue)
+                queue.clear()
+                self._bytes = 0
             while queue and len(taken) < records:
                 cost = weight(queue[0])
                 if taken and cost > size:
@@ -75,7 +79,9 @@ class MemorySource:
         keep = {id(record) for record in left}
         with self._lock:
             lease = self._lease
-            done = next((n for n, record in enumerate(lease) if id(record) in keep), len(lease))
+            done = len(lease)
+            if keep:
+                done = next((n for n, record in enumerate(lease) if id(record) in keep), done)
             del lease[:done]
             self._first += done
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from agent_tracking.events import Record
+from agent_tracking.events import Record, TrackingEvent
 
 __all__ = ["RECORD_OVERHEAD", "Source", "weight"]
 
@@ -15,7 +15,8 @@ RECORD_OVERHEAD = 400
 
 def weight(record: Record) -> int:
     """Return the bytes that a waiting record is counted for."""
-    return len(record.data_json) + RECORD_OVERHEAD
+    data = record.properties_json if type(record) is TrackingEvent else record.data_json
+    return len(data) + RECORD_OVERHEAD
 
 
 class Source(Protocol):

@@ -103,7 +103,7 @@ class AmplitudeProvider(HTTPProvider):
 
     def request(self, endpoint: str, batch: Sequence[Payload]) -> Request:  # noqa: ARG002  there is one
         """Return the request; without ``client_upload_time``, so that a retry has the same bytes."""
-        return Request(self._url, headers=self._headers, body=self._head + json_array(batch) + b"}")
+        return Request(self._url, headers=self._headers, body=json_array(batch, self._head, b"}"))
 
     def judge(self, response: Response, batch: Sequence[Payload]) -> Verdict:
         """Read Amplitude's own body, which names the events for whose sake it took none."""

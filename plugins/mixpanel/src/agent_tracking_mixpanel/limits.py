@@ -51,9 +51,20 @@ _RESERVED = frozenset(
 _PLACE: dict[str, tuple[type, ...]] = {"$ip": (str,), "$latitude": (int, float), "$longitude": (int, float)}
 _NO_PLACE = b',"$ip":"0"'
 
-# Two looks at the text of an object that are quick, may see what is not there, and miss nothing:
-# a key that may be reserved; a string of more than 255 bytes, if no string has a quote in it.
-_reserved_key = re.compile(rb'"(?:\$|(?:time|distinct_id|token|ip|mp_lib|bucket|session_id)":)').search
+#: What an event's properties may have in them that is not just the caller's; the rest of them is skipped.
+_Special = msgspec.defstruct(
+    "_Special",
+    [
+        (f"key_{number}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET)
+        for number, _ in enumerate(sorted({*_RESERVED, "ip", "session_id"}))
+    ],
+    rename={f"key_{number}": key for number, key in enumerate(sorted({*_RESERVED, "ip", "session_id"}))},
+)
+_special = msgspec.json.Decoder(_Special).decode
+_NOTHING_SPECIAL = _Special()
+
+# A look that is quick, may see what is not there, and misses nothing: a string of more than 255 bytes, if no
+# string has a quote in it.
 _long_string = re.compile(rb'"[^"]{%d}' % (CHARACTERS + 1)).search
 
 _top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -65,7 +76,7 @@ def event_properties(event: TrackingEvent) -> tuple[bytes, bool]:
     """Return what the event may say as a JSON object, and whether the end user's address is in it."""
     data = event.properties_json
     address = False
-    if _reserved_key(data):
+    if _special(data) != _NOTHING_SPECIAL:
         given = _top(data)
         reserved = _RESERVED | {"session_id"} if event.session_id else _RESERVED
         kept = {key: value for key, value in given.items() if key not in reserved}

@@ -128,10 +128,8 @@ class PostHogProvider(HTTPProvider):
 
     def request(self, endpoint: str, batch: Sequence[Payload]) -> Request:
         """Return the request; without ``sent_at``, so that a retry has the same bytes."""
-        if endpoint == "historical":
-            tail = b',"historical_migration":true}'
-            return Request(self._url, headers=self._headers, body=self._head + json_array(batch) + tail)
-        return Request(self._url, headers=self._headers, body=self._head + json_array(batch) + b"}")
+        tail = b',"historical_migration":true}' if endpoint == "historical" else b"}"
+        return Request(self._url, headers=self._headers, body=json_array(batch, self._head, tail))
 
     def judge(self, response: Response, batch: Sequence[Payload]) -> Verdict:
         """Read PostHog's own words: only its ``{"status": "Ok"}`` (or ``1``) means delivered."""

@@ -49,6 +49,7 @@ _NEEDS = {
     "$create_alias": ("alias",),
     "$exception": ("$exception_list",),
 }
+_id_key = re.compile(rb'_id":').search
 _key = re.compile(rb'"(?:\$|(?:distinct|session)_id":)').search
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -70,7 +71,7 @@ class Sifted(msgspec.Struct, frozen=True):
 
 def needs_sifting(data: bytes) -> bool:
     """Return whether PostHog may read any key of this JSON object: quick, and a ``False`` is certain."""
-    return (b"$" in data or b'_id":' in data) and _key(data) is not None
+    return (b"$" in data or _id_key(data) is not None) and _key(data) is not None
 
 
 def sift(event: TrackingEvent, session: str) -> Sifted:

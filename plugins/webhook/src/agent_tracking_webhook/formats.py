@@ -40,22 +40,19 @@ class Format(msgspec.Struct, frozen=True):
 def _record(record: Record) -> bytes:
     """Return the record as an object; what is unknown is left out."""
     if isinstance(record, Identity):
-        name, data, session = b'"$identify","traits":', record.traits_json, None
+        name, field, data, session = b'"$identify"', b',"traits":', record.traits_json, None
     else:
-        name, data, session = (
-            _quote(record.name) + b',"properties":',
-            record.properties_json,
-            record.session_id,
-        )
-    parts = [b'{"id":"', record.message_id.encode(), b'","event":', name, data]
+        name, field, data = _quote(record.name), b',"properties":', record.properties_json
+        session = record.session_id
+    ids = b""
     if record.user_id is not None:
-        parts += (b',"userId":', _quote(record.user_id))
+        ids = b',"userId":' + _quote(record.user_id)
     if record.anonymous_id is not None:
-        parts += (b',"anonymousId":', _quote(record.anonymous_id))
+        ids += b',"anonymousId":' + _quote(record.anonymous_id)
     if session is not None:
-        parts += (b',"sessionId":', _quote(session))
-    parts += (b',"timestamp":"', record.iso.encode(), b'"}')
-    return b"".join(parts)
+        ids += b',"sessionId":' + _quote(session)
+    head = f'{{"id":"{record.message_id}","event":'.encode()
+    return b"".join((head, name, field, data, ids, f',"timestamp":"{record.iso}"}}'.encode()))
 
 
 def _cloud_event(record: Record) -> bytes:
