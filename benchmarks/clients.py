@@ -1,9 +1,10 @@
 """Closed-loop load from a process of its own: each connection sends the next request when it has its answer.
 
-    python -m benchmarks.clients PORT CONNECTIONS WARM SECONDS
+    python -m benchmarks.clients PORT TURNS WARM SECONDS
 
-prints answers, throughput and the distribution of answers' times after ``WARM`` seconds, and the CPU that
-the server spent on each.
+asks one server in turns for the same page without and with tracking, ``SECONDS`` each: two processes, or two
+minutes, of one machine differ by more than what is to be measured. Prints each turn's throughput, its answers'
+times in microseconds, and the CPU that the server spent on each.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import selectors
 import socket
 import sys
 import time
+from collections.abc import Sequence
 
 from benchmarks.pace import summary
 
 __all__ = ["ask"]
 
-_REQUEST = b"GET /meals HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+_CONNECTIONS = 4
 
 
 class _Client:
@@ -30,9 +32,9 @@ class _Client:
         self._got = b""
         self.began = 0.0
 
-    def send(self) -> None:
+    def send(self, request: bytes) -> None:
         self.began = time.perf_counter()
-        self.socket.sendall(_REQUEST)
+        self.socket.sendall(request)
 
     def answered(self) -> bool:
         """Read what is there; return whether the answer is complete."""
@@ -64,51 +66,66 @@ def ask(port: int, path: str, timeout: float = 90) -> float:
     return float(json.loads(got.partition(b"\r\n\r\n")[2]))
 
 
-def run(port: int, connections: int, warm: float, seconds: float) -> dict[str, object]:
-    """Load the server; see the module."""
-    selector = selectors.DefaultSelector()
-    for client in [_Client(port) for _ in range(connections)]:
-        selector.register(client.socket, selectors.EVENT_READ, client)
-        client.send()
-    total = _loop(selector, time.perf_counter() + warm, times := [])
-    times.clear()
-    cpu, began = ask(port, "/-/cpu"), time.perf_counter()
-    total += _loop(selector, began + seconds, times)
-    took = time.perf_counter() - began
-    spent = ask(port, "/-/cpu") - cpu
-    total += _drain(selector)
-    found = {"answers": total, "throughput": len(times) / took, "cpu": spent / len(times) * 1e6}
-    return {**found, "answer": summary(times)}
+def run(port: int, turns: int, warm: float, seconds: float) -> dict[str, object]:
+    """Load the server in turns, without and with tracking, and without again in the end; see the module."""
+    clients = [_Client(port) for _ in range(_CONNECTIONS)]
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client.socket, selectors.EVENT_READ, client)
+        _turn(selector, clients, "/off", warm)
+        found, tracked = [], 0
+        for number in range(2 * turns + 1):
+            path = "/on" if number % 2 else "/off"
+            if path == "/on":  # so that background work is going on already
+                tracked += len(_turn(selector, clients, path, warm))
+            cpu, began = ask(port, "/-/cpu"), time.perf_counter()
+            times = _turn(selector, clients, path, seconds)
+            took = time.perf_counter() - began
+            cpu = ask(port, "/-/cpu") - cpu
+            if path == "/on":
+                tracked += len(times)
+                ask(port, "/-/finish")
+            each = summary(times)
+            found.append(
+                {
+                    "path": path,
+                    "throughput": len(times) / took,
+                    "cpu": cpu / len(times) * 1e6,
+                    "p50": each["p50"],
+                    "p99": each["p99"],
+                }
+            )
+    for client in clients:
+        client.socket.close()
+    return {"tracked": tracked, "turns": found}
 
 
-def _loop(selector: selectors.BaseSelector, end: float, times: list[float]) -> int:
-    made = 0
-    while time.perf_counter() < end:
-        for key, _ in selector.select(1):
-            client: _Client = key.data
+def _turn(
+    selector: selectors.BaseSelector, clients: Sequence[_Client], path: str, seconds: float
+) -> list[float]:
+    """Ask for so long, and read the last answers; return how long each took."""
+    end = time.perf_counter() + seconds
+    times: list[float] = []
+    request = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % path.encode()
+    for client in clients:
+        client.send(request)
+    under_way = len(clients)
+    while under_way:
+        for key, _ in selector.select(10):
+            client = key.data
             if client.answered():
                 times.append(time.perf_counter() - client.began)
-                made += 1
-                client.send()
-    return made
-
-
-def _drain(selector: selectors.BaseSelector) -> int:
-    """Read the answers that are still to come."""
-    made = 0
-    while selector.get_map():
-        for key, _ in selector.select(10):
-            if key.data.answered():
-                selector.unregister(key.fileobj)
-                key.data.socket.close()
-                made += 1
-    return made
+                if time.perf_counter() < end:
+                    client.send(request)
+                else:
+                    under_way -= 1
+    return times
 
 
 def main() -> None:
     """Run from the command line."""
-    port, connections, warm, seconds = sys.argv[1:]
-    print(json.dumps(run(int(port), int(connections), float(warm), float(seconds))))
+    port, turns, warm, seconds = sys.argv[1:]
+    print(json.dumps(run(int(port), int(turns), float(warm), float(seconds))))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,10 @@ def _cases() -> Mapping[str, tuple[str, str]]:
     """Return what is imported, and what had been imported before, by name."""
     ours = {
         "agent_tracking, beyond msgspec": ("import msgspec", "agent_tracking"),
+        "agent_tracking, beyond msgspec, logging and json": (
+            "import msgspec, logging, json",
+            "agent_tracking",
+        ),
         "agent_tracking, beyond a bare interpreter": ("", "agent_tracking"),
         "msgspec": ("", "msgspec"),
     }

@@ -23,9 +23,10 @@ class Plan(NamedTuple):
         load_rounds: as ``rounds``; the others once.
         waiting: events of the backlog.
         imports: starts of Python for each module.
-        pairs: with and without tracking, for this project, the floor and the control.
-        vendor_pairs: the same for the others.
-        served: seconds of load for each half of a pair, after ``warm`` that are not counted.
+        served_rounds: of the web application, each sender in a process of its own; the others in
+            ``vendor_rounds`` of them.
+        turns: with tracking and without, in each of these processes.
+        served: seconds of load for each turn, after ``warm`` that are not counted.
         servers: of :data:`benchmarks.web.SERVERS`.
         served_others: what else is put into the web application.
         axes: how far each axis goes.
@@ -40,8 +41,8 @@ class Plan(NamedTuple):
     load_rounds: int
     waiting: int
     imports: int
-    pairs: int
-    vendor_pairs: int
+    served_rounds: int
+    turns: int
     served: float
     warm: float
     servers: tuple[str, ...]
@@ -63,10 +64,10 @@ FULL = Plan(
     load_rounds=2,
     waiting=100_000,
     imports=7,
-    pairs=5,
-    vendor_pairs=2,
-    served=2.0,
-    warm=0.8,
+    served_rounds=3,
+    turns=10,
+    served=0.6,
+    warm=0.3,
     servers=("uvicorn", "gunicorn"),
     served_others=("posthog", "segment", "amplitude", "otel", "three"),
     providers=(1, 2, 4, 8, 16),
@@ -86,10 +87,10 @@ QUICK = Plan(
     load_rounds=1,
     waiting=10_000,
     imports=3,
-    pairs=2,
-    vendor_pairs=0,
-    served=1.0,
-    warm=0.6,
+    served_rounds=1,
+    turns=5,
+    served=0.5,
+    warm=0.3,
     servers=("uvicorn",),
     served_others=(),
     providers=(1, 4),
@@ -102,7 +103,7 @@ QUICK = Plan(
 
 #: Senders of the quick way: no vendor's SDK but one.
 QUICK_SENDERS = (*BASIS, *OURS, "posthog")
-#: Put into the web application in every pair.
+#: Put into the web application in every round.
 SERVED = ("control", "floor-1", "floor-4", "floor-relay", *OURS)
 #: The same for the second server.
 SERVED_SECOND = ("control", "floor-4", "one", "four", "relay")

@@ -168,10 +168,11 @@ def _app(results: dict[str, Any]) -> str:
     ]
     heads = ("server", "with ÷ without", "throughput", "p50", "p99", "CPU per request, µs more")
     work = [
-        1e6 / row["throughput"]
+        1e6 / turn["throughput"]
         for served in results.get("app", {}).values()
         for row in served
-        if row["sender"] == "off"
+        for turn in row["turns"]
+        if turn["path"] == "/off"
     ]
     about = f"Without tracking a request takes {min(work) / 1000:.2f} ms at best." if work else ""
     return "\n\n".join(part for part in (_table(heads, rows), about) if part)

@@ -103,8 +103,6 @@ def clean_environ() -> dict[str, str]:
 
 
 def _copies(sender: str) -> int:
-    if sender == "off":
-        return 0
     if sender.startswith("providers-"):
         return int(sender.partition("-")[2])
     return SENDERS[sender].copies

@@ -81,11 +81,18 @@ class Run:
             if control_only:
                 always, others = ["control"], []
             found[server] = []
-            for number in range(plan.pairs):
-                names = always + (others if number < plan.vendor_pairs else [])
-                for name in _with_offs(names, reverse=number % 2 == 1):
-                    self.say(f"{server}, pair {number + 1}: {name}")
-                    figures = serve_one(self._room, server, name, warm=plan.warm, seconds=plan.served)
+            for number in range(plan.served_rounds):
+                names = always + (others if number < plan.vendor_rounds else [])
+                for name in names if number % 2 == 0 else reversed(names):
+                    self.say(f"{server}, round {number + 1}: {name}")
+                    figures = serve_one(
+                        self._room,
+                        server,
+                        name,
+                        turns=plan.turns,
+                        warm=plan.warm,
+                        seconds=plan.served,
+                    )
                     found[server].append({"sender": name, **figures})
         return found
 
@@ -95,38 +102,22 @@ class Run:
                 yield name
 
 
-def _with_offs(names: Sequence[str], *, reverse: bool) -> Iterator[str]:
-    """Yield ``off``, two senders, ``off``, two senders, ..., ``off``: each has one beside it."""
-    ordered = list(reversed(names)) if reverse else list(names)
-    for place, name in enumerate(ordered):
-        if place % 2 == 0:
-            yield "off"
-        yield name
-    yield "off"
-
-
 def ratios_of(served: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return, by sender, medians of with ÷ without, each with the ``off`` nearest to it in time.
+    """Return, by sender, medians over all turns of with ÷ without, each beside the turns before and after it.
 
     ``throughput``, ``p50`` and ``p99`` are ratios; ``cpu`` is microseconds added to each request.
     """
-    offs = [place for place, each in enumerate(served) if each["sender"] == "off"]
-    pairs: dict[str, list[dict[str, float]]] = {}
-    for place, each in enumerate(served):
-        if each["sender"] == "off":
-            continue
-        off = served[min(offs, key=lambda other, place=place: abs(other - place))]
-        pairs.setdefault(each["sender"], []).append(
-            {
-                "throughput": each["throughput"] / off["throughput"],
-                "p50": each["answer"]["p50"] / off["answer"]["p50"],
-                "p99": each["answer"]["p99"] / off["answer"]["p99"],
-                "cpu": each["cpu"] - off["cpu"],
-            }
-        )
+    found: dict[str, list[dict[str, float]]] = {}
+    for each in served:
+        turns = each["turns"]
+        for place in range(1, len(turns), 2):
+            on, beside = turns[place], (turns[place - 1], turns[place + 1])
+            off = {key: (beside[0][key] + beside[1][key]) / 2 for key in ("throughput", "p50", "p99", "cpu")}
+            ratios = {key: on[key] / off[key] for key in ("throughput", "p50", "p99")}
+            found.setdefault(each["sender"], []).append({**ratios, "cpu": on["cpu"] - off["cpu"]})
     return {
-        name: {key: statistics.median(pair[key] for pair in found) for key in found[0]}
-        for name, found in pairs.items()
+        name: {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
+        for name, turns in found.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""A real server with and without tracking, under closed-loop load from another process."""
+"""A real server with and without tracking, in turns, under closed-loop load from another process."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ SERVERS = {
         "--worker-class", "gthread", "--threads", "4", "--log-level", "critical", "--keep-alive", "30",
     ],
 }  # fmt: skip
-_CONNECTIONS = 4
 _START = 30.0
 
 
-def serve_one(room: Room, server: str, sender: str, *, warm: float, seconds: float) -> dict[str, Any]:
-    """Start a server, load it, stop it; return the clients' figures, and lost events."""
+def serve_one(
+    room: Room, server: str, sender: str, *, turns: int, warm: float, seconds: float
+) -> dict[str, Any]:
+    """Start a server, load it in turns, stop it; return the clients' figures, and lost events."""
     with room.account(sender) as account, relaying(sender, account.url, account.folder) as relay:
         port = _free_port()
         spec = {"sender": sender, "url": account.url, "folder": account.folder}
@@ -44,18 +45,17 @@ def serve_one(room: Room, server: str, sender: str, *, warm: float, seconds: flo
         process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
         try:
             _await(port, process)
-            load = [str(each) for each in (port, _CONNECTIONS, warm, seconds)]
+            load = [str(each) for each in (port, turns, warm, seconds)]
             output = subprocess.run(
                 [sys.executable, "-m", "benchmarks.clients", *load],
                 capture_output=True,
                 text=True,
                 check=True,
-                timeout=warm + seconds + 60,
+                timeout=turns * (2 * (warm + seconds) + 10) + 60,
             )
             found: dict[str, Any] = json.loads(output.stdout)
-            ask(port, "/-/finish")
             if kill:
-                return {**found, **account.balance(found["answers"])}
+                return {**found, **account.balance(found["tracked"])}
         finally:
             process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
             try:
@@ -63,7 +63,7 @@ def serve_one(room: Room, server: str, sender: str, *, warm: float, seconds: flo
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        return {**found, **account.balance(found["answers"]), **relay.cost()}
+        return {**found, **account.balance(found["tracked"]), **relay.cost()}
 
 
 def _free_port() -> int:

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.available import unavailable
 from benchmarks.pace import in_chunks, summary
 from benchmarks.room import Room, balance_of
-from benchmarks.senders import SENDERS
+from benchmarks.senders import OURS, SENDERS, variables_of
 from benchmarks.web import serve_one
 
 QUICK = {"seconds": 0.1, "tight": 300}
@@ -74,6 +74,13 @@ def test_calls_of_several_threads_are_all_in_the_account(room):
     assert (found["calls"], found["lost"]) == (801, 0)
 
 
+@pytest.mark.parametrize("sender", OURS)
+def test_only_what_is_measured_with_a_spool_has_one(sender):
+    found = variables_of(sender, "http://127.0.0.1:1/run", "/folder")
+    assert ("AGENT_TRACKING_SPOOL" in found) == (sender in {"spool", "relay"})
+    assert ("AGENT_TRACKING_DELIVERY" in found) == (sender == "relay")
+
+
 def test_as_many_providers_as_asked_for_get_everything(room):
     found = room.measure("growth", "providers-3", size=1_000, tight=200, rate=1_000, seconds=0.2)
     assert found["delivered"] == 3 * found["calls"]
@@ -81,15 +88,16 @@ def test_as_many_providers_as_asked_for_get_everything(room):
 
 
 def test_every_request_that_a_web_application_answered_was_tracked_and_arrived(room):
-    found = serve_one(room, "gunicorn", "four", warm=0.1, seconds=0.4)
-    assert found["answers"] > 0
-    assert found["delivered"] == 4 * found["answers"]
+    found = serve_one(room, "gunicorn", "four", turns=2, warm=0.1, seconds=0.2)
+    assert found["tracked"] > 0
+    assert found["delivered"] == 4 * found["tracked"]
     assert found["lost"] == found["too_many"] == 0
 
 
-def test_without_tracking_a_web_application_sends_nothing(room):
-    found = serve_one(room, "gunicorn", "off", warm=0.1, seconds=0.3)
-    assert found["answers"] > 0
+def test_a_web_application_is_loaded_in_turns_and_the_control_sends_nothing(room):
+    found = serve_one(room, "gunicorn", "control", turns=2, warm=0.1, seconds=0.2)
+    assert [turn["path"] for turn in found["turns"]] == ["/off", "/on", "/off", "/on", "/off"]
+    assert all(turn["throughput"] > 0 for turn in found["turns"])
     assert (found["delivered"], found["requests"]) == (0, 0)
 
 

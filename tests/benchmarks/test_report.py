@@ -15,8 +15,19 @@ from benchmarks.run import controls_of, ratios_of
 QUIET = {"load": 0.1, "cores": 2, "foreign": 0.01}
 
 
-def served(sender, throughput, p99=1000.0, cpu=700.0):
-    return {"sender": sender, "throughput": throughput, "cpu": cpu, "answer": {"p50": 500.0, "p99": p99}}
+def served(sender, *throughputs):
+    """Return a server's turns, without tracking, with it, without it, ..."""
+    turns = [
+        {
+            "path": "/on" if place % 2 else "/off",
+            "throughput": each,
+            "cpu": 700.0 + 30 * (place % 2),
+            "p50": 500.0,
+            "p99": 1000.0,
+        }
+        for place, each in enumerate(throughputs)
+    ]
+    return {"sender": sender, "turns": turns}
 
 
 def row(copies, *, calls=1_000, lost=0, cpu=0.02, p50=2.0):
@@ -39,10 +50,8 @@ def results():
     rows = {"control": [row(0, cpu=0.004)], "floor-4": [row(4, cpu=0.044)], "four": [row(4, cpu=0.052)]}
     app = {
         "uvicorn": [
-            served("off", 1000.0),
-            served("control", 998.0),
-            served("four", 930.0),
-            served("off", 1000.0),
+            served("control", 1000.0, 998.0, 1000.0),
+            served("four", 1000.0, 930.0, 1000.0),
         ]
     }
     return {
@@ -115,16 +124,16 @@ def test_what_was_lost_is_in_the_table(results):
     assert "| 17 of 4,000 |" in page(results)
 
 
-def test_each_server_is_compared_with_the_run_without_tracking_beside_it():
-    order = [served("off", 1000.0), served("four", 900.0), served("one", 480.0), served("off", 500.0)]
-    found = ratios_of(order)
+def test_each_turn_is_compared_with_those_without_tracking_before_and_after_it():
+    found = ratios_of([served("four", 1000.0, 810.0, 800.0), served("one", 500.0, 480.0, 500.0)])
     assert found["four"]["throughput"] == pytest.approx(0.9)
     assert found["one"]["throughput"] == pytest.approx(0.96)
+    assert found["four"]["cpu"] == pytest.approx(30)
 
 
-def test_ratios_are_medians_over_the_pairs():
-    order = [each for part in (900.0, 950.0, 100.0) for each in (served("off", 1000.0), served("four", part))]
-    assert ratios_of(order)["four"]["throughput"] == pytest.approx(0.9)
+def test_ratios_are_medians_over_all_turns_of_all_rounds():
+    rounds = [served("four", 1000.0, 900.0, 1000.0, 950.0, 1000.0), served("four", 500.0, 50.0, 500.0)]
+    assert ratios_of(rounds)["four"]["throughput"] == pytest.approx(0.9)
 
 
 def test_cpu_is_without_the_loop_and_for_each_delivery_that_arrived(results):
