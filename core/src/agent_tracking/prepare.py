@@ -47,7 +47,7 @@ def prepare(entry: bytes, ids: IdPrefix) -> tuple[Record | str, bool]:
     user_id, anonymous_id = raw.user_id, raw.anonymous_id
     if user_id is not None:
         user_id = clean_id(user_id)
-        changed = changed or _lost(raw.user_id, user_id)
+        changed = changed or (user_id is not raw.user_id and _lost(raw.user_id, user_id))
     if anonymous_id is not None:
         anonymous_id = clean_id(anonymous_id)
         changed = changed or _lost(raw.anonymous_id, anonymous_id)

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from threading import Lock
 
@@ -206,6 +207,7 @@ def _program() -> str:
     return path.parent.name if path.name == "__main__.py" else path.name
 
 
+@cache
 def _version() -> str:
     try:
         return version("agent-tracking")

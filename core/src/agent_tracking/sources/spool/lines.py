@@ -117,7 +117,7 @@ _anything = msgspec.json.Decoder(Any).decode
 def frame(text: bytes) -> bytes:
     """Return the line of an entry or a finished record, whose own end may be there already."""
     if text[-1] == 10:
-        text = text[:-1]
+        return b"%08x %b" % (crc32(text[:-1]), text)
     return b"%08x %b\n" % (crc32(text), text)
 
 

@@ -196,13 +196,8 @@ class Spool:
         """Write texts of records (see :mod:`.lines`); return how many, from the first, are written."""
         done = 0
         while done < len(texts):
-            lines: list[bytes] = []
-            size = 0
-            for text in texts[done:] if done else texts:
-                size += len(text) + FRAME
-                if lines and size > self._group:
-                    break
-                lines.append(frame(text))
+            group = _group(texts[done:] if done else texts, self._group)
+            lines = [frame(text) for text in group]
             written = self._append(lines)
             done += written
             if written < len(lines):
@@ -294,6 +289,19 @@ class Spool:
     def abandon(self) -> None:
         """Close what a forked child inherited; the parent goes on with it."""
         self.folder.files.abandon()
+
+
+def _group(texts: Sequence[bytes], size: int) -> Sequence[bytes]:
+    """Return as many, from the first, as have ``size`` bytes as lines; one at least."""
+    if sum(map(len, texts)) + FRAME * len(texts) <= size:
+        return texts
+    count = 0
+    for text in texts:
+        size -= len(text) + FRAME
+        if size < 0:
+            break
+        count += 1
+    return texts[: max(1, count)]
 
 
 def retry_dead(path: str, provider: str, ids: Collection[str] | None = None, *, most: int) -> int:
