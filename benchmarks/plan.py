@@ -8,7 +8,7 @@ from benchmarks.senders import BASIS, OURS
 
 __all__ = ["FULL", "PARTS", "QUICK", "Plan"]
 
-PARTS = ("latency", "load", "memory", "imports", "app", "growth", "instructions")
+PARTS = ("latency", "load", "memory", "backlog", "imports", "app", "growth", "instructions")
 
 
 class Plan(NamedTuple):
@@ -22,6 +22,8 @@ class Plan(NamedTuple):
         rates: events a second, and for how many seconds.
         load_rounds: as ``rounds``; the others once.
         waiting: events of the backlog.
+        drained: records of the spools that a relay empties.
+        opened: gigabytes of the spools that one begins with.
         imports: starts of Python for each module.
         served_rounds: of the web application, each sender in a process of its own; the others in
             ``vendor_rounds`` of them.
@@ -40,6 +42,8 @@ class Plan(NamedTuple):
     rates: tuple[tuple[int, float], ...]
     load_rounds: int
     waiting: int
+    drained: tuple[int, ...]
+    opened: tuple[float, ...]
     imports: int
     served_rounds: int
     turns: int
@@ -57,15 +61,17 @@ class Plan(NamedTuple):
 
 FULL = Plan(
     rounds=3,
-    vendor_rounds=2,
+    vendor_rounds=1,
     seconds=5.0,
     tight=20_000,
     rates=((100, 2.0), (1_000, 2.0), (10_000, 1.0), (50_000, 1.0)),
     load_rounds=2,
     waiting=100_000,
+    drained=(100_000, 1_000_000),
+    opened=(0.1, 10.0),
     imports=7,
     served_rounds=3,
-    turns=10,
+    turns=8,
     served=0.6,
     warm=0.3,
     servers=("uvicorn", "gunicorn"),
@@ -75,7 +81,7 @@ FULL = Plan(
     sizes=(200, 1_000, 10_000, 100_000),
     backlogs=(1, 100, 10_000, 99_000),
     pythons=("3.10", "3.11", "3.12", "3.13", "3.14", "3.13t", "3.14t"),
-    expected=19,
+    expected=27,
 )
 
 QUICK = Plan(
@@ -86,6 +92,8 @@ QUICK = Plan(
     rates=((1_000, 1.0), (10_000, 0.5)),
     load_rounds=1,
     waiting=10_000,
+    drained=(10_000,),
+    opened=(0.1,),
     imports=3,
     served_rounds=1,
     turns=5,
@@ -98,7 +106,7 @@ QUICK = Plan(
     sizes=(200, 10_000),
     backlogs=(1, 10_000),
     pythons=(),
-    expected=2.5,
+    expected=3,
 )
 
 #: Senders of the quick way: no vendor's SDK but one.

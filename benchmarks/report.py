@@ -35,6 +35,7 @@ def sections(results: dict[str, Any]) -> dict[str, str]:
         "load": _load,
         "app": _app,
         "memory": _memory,
+        "backlog": _backlog,
         "imports": _imports,
         "growth": _growth,
         "instructions": _instructions,
@@ -186,6 +187,36 @@ def _memory(results: dict[str, Any]) -> str:
     ]
     waiting = "100,000" if not results["quick"] else "10,000"
     return _table(("", f"MB for {waiting} calls, backends silent", "lost", "µs for a call then"), rows)
+
+
+def _backlog(results: dict[str, Any]) -> str:
+    found = results.get("backlog")
+    if not found:
+        return ""
+    drained = [
+        (
+            f"{row['records']:,}",
+            f"{row['rate']:,.0f}",
+            _number(row["cpu"]),
+            f"{row['megabytes']:.0f}",
+            f"{row['lost']:,}",
+        )
+        for row in found["drain"]
+    ]
+    opened = [(f"{row['gigabytes']:g}", f"{row['seconds']:.2f}") for row in found["open"]]
+    heads = (
+        "records that wait, for four providers each",
+        "deliveries a second",
+        "CPU of each, µs",
+        "MB",
+        "lost",
+    )
+    written = (
+        f"Written in groups of {found['write']['group']}, a record costs the application"
+        f" {_number(found['write']['cpu'])} µs of CPU, `track()` and the wait for the disk included."
+    )
+    first = ("GB in the spool", "seconds from the start to the first delivery")
+    return "\n\n".join((_table(heads, drained), _table(first, opened), written))
 
 
 def _imports(results: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.available import unavailable
+from benchmarks.backlog import measure_backlog
 from benchmarks.growth import grow
 from benchmarks.imports import import_times
 from benchmarks.instructions import NoValgrindError, build, count
@@ -25,7 +26,7 @@ Rows = dict[str, list[dict[str, Any]]]
 #: Held back while the backends do not answer: senders that would wait for ever, on the caller's thread or at all.
 _NO_BACKLOG = ("control", "mixpanel", "mixpanel-buffered", "three", "floor-relay")
 #: Parts whose figures come off a clock, and so need the control.
-_TIMED = {"latency", "load", "memory", "imports", "growth", "app"}
+_TIMED = {"latency", "load", "memory", "backlog", "imports", "growth", "app"}
 
 
 class Run:
@@ -144,6 +145,8 @@ def measure_all(
         for part in ("latency", "load", "memory"):
             if part in parts:
                 results[part] = getattr(run, part)()
+        if "backlog" in parts and "relay" not in run.skipped:
+            results["backlog"] = measure_backlog(room, plan.drained, plan.opened, told)
         if "imports" in parts:
             told("imports")
             results["imports"] = import_times(plan.imports)

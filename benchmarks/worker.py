@@ -6,6 +6,7 @@ be held against it.
 
 from __future__ import annotations
 
+import _thread
 import http.client
 import json
 import logging
@@ -58,6 +59,7 @@ class Subject:
 
 def latency(subject: Subject, spec: dict[str, Any]) -> dict[str, Any]:
     """How long calls take: the first, paced, tight."""
+    beside = {"thread": _thread_start() * 1e6} if spec["sender"] == "control" else {}
     first = subject.first()
     call = subject.call()
     paced_times = paced(call, 1_000, spec["seconds"])
@@ -66,7 +68,14 @@ def latency(subject: Subject, spec: dict[str, Any]) -> dict[str, Any]:
     tight_times = tight(call, spec["tight"])
     subject.calls += len(paced_times) + len(tight_times)
     subject.finish()
-    return {"first": first * 1e6, "paced": summary(paced_times), "tight": summary(tight_times)}
+    return {"first": first * 1e6, "paced": summary(paced_times), "tight": summary(tight_times), **beside}
+
+
+def _thread_start() -> float:
+    """Return the seconds that it takes to start a thread in a process that has none yet."""
+    before = time.perf_counter()
+    _thread.start_new_thread(time.sleep, (0,))
+    return time.perf_counter() - before
 
 
 def load(subject: Subject, spec: dict[str, Any]) -> dict[str, Any]:

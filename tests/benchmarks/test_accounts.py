@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from benchmarks.available import unavailable
+from benchmarks.backlog import measure_backlog
 from benchmarks.pace import in_chunks, summary
 from benchmarks.room import Room, balance_of
 from benchmarks.senders import OURS, SENDERS, variables_of
@@ -99,6 +100,25 @@ def test_a_web_application_is_loaded_in_turns_and_the_control_sends_nothing(room
     assert [turn["path"] for turn in found["turns"]] == ["/off", "/on", "/off", "/on", "/off"]
     assert all(turn["throughput"] > 0 for turn in found["turns"])
     assert (found["delivered"], found["requests"]) == (0, 0)
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_a_backlog_is_counted_by_the_sink_when_it_is_delivered(room, lost):
+    room.receiver.lose(lost)
+    try:
+        found = measure_backlog(room, [600], [], lambda _: None)
+    finally:
+        room.receiver.lose(0)
+    (drained,) = found["drain"]
+    assert drained["delivered"] + drained["lost"] == 4 * 600
+    assert bool(drained["lost"]) == bool(lost)
+    assert found["write"]["cpu"] > 0
+
+
+def test_a_spool_that_is_opened_is_as_large_as_asked_for(room):
+    found = measure_backlog(room, [], [0.02], lambda _: None)
+    assert [each["gigabytes"] for each in found["open"]] == [0.02]
+    assert found["open"][0]["seconds"] > 0
 
 
 @pytest.mark.parametrize("sender", ["control", "floor-4", "one", "four"])
