@@ -174,8 +174,8 @@ def json_array(batch: Sequence[Payload], before: bytes = b"", after: bytes = b""
     bodies = [payload.body for payload in batch]
     if not bodies:
         return before + b"[]" + after
-    bodies[0] = before + b"[" + bodies[0]  # so that what may be megabytes is put together once
-    bodies[-1] += b"]" + after
+    bodies[0] = b"%b[%b" % (before, bodies[0])  # so that what may be megabytes is put together once
+    bodies[-1] = b"%b]%b" % (bodies[-1], after)
     return b",".join(bodies)
 
 
@@ -256,6 +256,6 @@ class HTTPProvider(Provider):
 
 def only_encodes(provider: HTTPProvider) -> bool:
     """Return whether its hooks are those of :class:`HTTPProvider`, so that a lane may do without them."""
-    hooks = (provider.track, provider.identify, provider.flush)
-    own = (HTTPProvider.track, HTTPProvider.identify, HTTPProvider.flush)
+    hooks = (provider.track, provider.identify, provider.flush, provider.bind)
+    own = (HTTPProvider.track, HTTPProvider.identify, HTTPProvider.flush, HTTPProvider.bind)
     return all(getattr(hook, "__func__", None) is each for hook, each in zip(hooks, own, strict=True))

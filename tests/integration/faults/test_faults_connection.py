@@ -10,9 +10,10 @@ from contextlib import closing, suppress
 import httpx
 import pytest
 
-from agent_tracking import Request
+from agent_tracking import ConfigurationError, Request
 from agent_tracking.delivery.connection import BODY_LIMIT, KEEP_SECONDS, Connection
 from agent_tracking.delivery.http import HTTPSender
+from agent_tracking.http_provider import Payload, json_array
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -25,8 +26,9 @@ class Scripted:
         connections: how many there were.
     """
 
-    def __init__(self, *answers, takes=None):
+    def __init__(self, *answers, takes=None, pieces=()):
         self.requests = []
+        self._pieces = list(pieces)
         self.connections = 0
         self._answers = list(answers)
         self._takes = takes
@@ -56,6 +58,9 @@ class Scripted:
             if answer is None:
                 return
             client.sendall(answer)
+            if self._pieces:
+                time.sleep(0.05)  # no wait for luck: the second piece has to be read by itself
+                client.sendall(self._pieces.pop(0))
             if b"connection: close" in answer.lower() or self._takes is not None:
                 return
 
@@ -245,3 +250,76 @@ def test_an_address_with_brackets_reaches_its_server():
         thread.start()
         assert sender.send(Request(f"http://[::1]:{server.getsockname()[1]}/", body=b"1")).body == b"ok"
         thread.join(5)
+
+
+@pytest.mark.parametrize("scheme", ["htps:", "ftp:", "", ":"])
+def test_an_address_that_is_none_of_http_gets_nothing_sent_to_it(scheme):
+    with serve(OK) as server, closing(HTTPSender(total=5)) as sender:
+        with pytest.raises(ConfigurationError):
+            sender.send(Request(server.url.replace("http:", scheme), {"authorization": "Bearer x"}, b"1"))
+        assert server.connections == 0
+
+
+def test_a_head_of_many_kilobytes_is_read_however_it_is_cut():
+    head = b"HTTP/1.1 200 OK\r\nX-Policy: " + b"x" * 40_000
+    rest = b"\r\nContent-Length: 2\r\n\r\nok"
+    with serve(head, pieces=[rest]) as server, closing(HTTPSender(total=5)) as sender:
+        assert send(sender, server).body == b"ok"
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, ValueError])
+def test_a_connection_that_fails_before_tls_is_never_used_without_it(error):
+    class Broken:
+        def set_alpn_protocols(self, _):
+            raise error
+
+    with serve(OK, OK) as server, closing(HTTPSender(total=5, tls=Broken)) as sender:
+        request = Request(server.url.replace("http:", "https:"), {"authorization": "Bearer x"}, b"1")
+        for _ in range(2):
+            with pytest.raises(error):
+                sender.send(request)
+        assert server.requests == []
+
+
+def test_what_stands_behind_an_answer_is_not_the_next_one():
+    stale = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"
+    no = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
+    with serve(OK + stale, no) as server, closing(HTTPSender(total=5)) as sender:
+        assert [send(sender, server).status for _ in range(2)] == [200, 500]
+
+
+@pytest.mark.parametrize(
+    ("method", "length"), [("post", True), ("put", True), ("get", False), ("delete", False)]
+)
+def test_a_method_is_sent_in_capitals_and_only_those_with_a_body_say_its_length(method, length):
+    with serve(OK) as server, closing(HTTPSender(total=5)) as sender:
+        send(sender, server, b"", method=method)
+        head, _ = server.requests[0]
+    assert head.startswith(method.upper().encode() + b" /")
+    assert (b"Content-Length: 0" in head) == length
+
+
+def test_addresses_that_do_not_answer_leave_time_for_the_one_that_does(monkeypatch):
+    with serve(OK) as server, socket.socket() as full, closing(HTTPSender(total=3)) as sender:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:  # its queue is full: whoever comes next waits
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        port = int(server.url.split(":")[2].partition("/")[0])
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        found = [(*kind, full.getsockname()), (*kind, full.getsockname()), (*kind, ("127.0.0.1", port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        try:
+            assert send(sender, server).body == b"ok"
+        finally:
+            for each in waiting:
+                each.close()
+
+
+def test_a_batch_is_put_together_without_changing_what_it_is_made_of():
+    batch = [Payload(bytearray(b"1")), Payload(bytearray(b"2"))]
+    assert [json_array(batch, b"{", b"}") for _ in range(2)] == [b"{[1,2]}"] * 2
+    assert json_array([Payload(b"1")], b"{", b"}") == b"{[1]}"
+    assert json_array([]) == b"[]"

@@ -26,6 +26,8 @@ CONNECT_SECONDS = 5.0
 #: Seconds for which a connection is kept open without a request.
 KEEP_SECONDS = 30.0
 _READ_BYTES = 64 * 1024
+#: Bytes that the head of an answer may have; h11's own bound, 16 KiB, is less than some gateways send.
+_HEAD_BYTES = 100 * 1024
 #: A body up to so many bytes goes out together with the headers.
 _TOGETHER_BYTES = 64 * 1024
 
@@ -48,7 +50,7 @@ class Connection:
         self._host = url.raw_host.decode("ascii")
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._context = tls() if url.scheme == "https" else None
-        self._protocol = h11.Connection(h11.CLIENT)
+        self._protocol = _protocol()
         self._idle_since = 0.0
         self.socket: socket.socket | None = None
 
@@ -58,8 +60,8 @@ class Connection:
         Raises:
             httpx.TransportError: there is no answer, or it came too late.
         """
-        connection = self._kept() or self._connect(deadline)
         try:
+            connection = self._kept() or self._connect(deadline)
             try:
                 self._send(connection, request, url, deadline)
             except httpx.WriteError:  # a server may refuse, and say why, before it has all of a request
@@ -92,33 +94,34 @@ class Connection:
         return self.socket
 
     def _connect(self, deadline: float) -> socket.socket:
-        seconds = min(CONNECT_SECONDS, _left(deadline))
+        self._protocol = _protocol()
         try:
-            connection = socket.create_connection((self._host, self._port), seconds)
+            connection = _reach(self._host, self._port, deadline)
             self.socket = connection
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context is not None:
                 self._context.set_alpn_protocols(["http/1.1"])
-                connection = self._context.wrap_socket(connection, server_hostname=self._host)
+                connection = self._context.wrap_socket(
+                    connection, server_hostname=self._host, do_handshake_on_connect=False
+                )
+                self.socket = connection  # which another thread may end from now on
+                connection.do_handshake()
         except TimeoutError as error:
-            self.close()
             raise httpx.ConnectTimeout(str(error)) from error
         except OSError as error:
-            self.close()
             raise httpx.ConnectError(str(error)) from error
-        self.socket = connection
-        self._protocol = h11.Connection(h11.CLIENT)
         return connection
 
     def _send(self, connection: socket.socket, request: Request, url: httpx.URL, deadline: float) -> None:
+        method = request.method.upper()
         headers = headers_of(request)
         names = {name.lower() for name, _ in headers}
         if b"host" not in names:
             headers.insert(0, (b"Host", url.netloc))
-        if b"content-length" not in names and (request.body or request.method != "HEAD"):
+        if b"content-length" not in names and (request.body or method in {"POST", "PUT", "PATCH"}):
             headers.append((b"Content-Length", b"%d" % len(request.body)))
         send = self._protocol.send
-        head = send(h11.Request(method=request.method, target=url.raw_path, headers=headers)) or b""
+        head = send(h11.Request(method=method, target=url.raw_path, headers=headers)) or b""
         body = (send(h11.Data(request.body)) or b"") + (send(h11.EndOfMessage()) or b"")
         pieces = [head + body] if len(body) <= _TOGETHER_BYTES else [head, body]
         try:
@@ -158,11 +161,37 @@ class Connection:
 
     def _keep_or_close(self) -> None:
         protocol = self._protocol
-        if protocol.our_state is h11.DONE and protocol.their_state is h11.DONE:
+        # What stands behind an answer must not become the answer to the next request.
+        surplus, _ = protocol.trailing_data
+        if protocol.our_state is h11.DONE and protocol.their_state is h11.DONE and not surplus:
             protocol.start_next_cycle()
             self._idle_since = time.monotonic()
         else:
             self.close()
+
+
+def _protocol() -> h11.Connection:
+    return h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
+
+
+def _reach(host: str, port: int, deadline: float) -> socket.socket:
+    """Connect to the first of the host's addresses that answers; each has its share of the time."""
+    failure: OSError = OSError("the host has no address")
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for place, (family, kind, protocol, _, address) in enumerate(addresses):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(min(CONNECT_SECONDS, _left(deadline) / (len(addresses) - place)))
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise failure
 
 
 def _read(connection: socket.socket, deadline: float) -> bytes:

@@ -128,6 +128,10 @@ class HTTPSender:
             url = httpx.URL(address)
         except httpx.InvalidURL:
             raise ConfigurationError("the address is not a URL", fix="correct the provider's host") from None
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ConfigurationError(
+                "the address is none of HTTP", fix="correct the provider's host: https://..."
+            )
         origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         if origin not in self._ways:
             with forks.BOOT:  # it imports modules
