@@ -99,7 +99,8 @@ class State:
         elif order == "release":
             held, self.held = self.held or [], None
             for transport, answer in held:
-                transport.write(answer)
+                if not transport.is_closing():  # a sender may have given up waiting
+                    transport.write(answer)
         return _answer(b"{}")
 
 
