@@ -73,7 +73,9 @@ def run(port: int, turns: int, warm: float, seconds: float) -> dict[str, object]
         for client in clients:
             selector.register(client.socket, selectors.EVENT_READ, client)
         _turn(selector, clients, "/off", warm)
-        found, tracked = [], 0
+        tracked = len(_turn(selector, clients, "/on", warm))  # the first event: imports, threads, connections
+        ask(port, "/-/finish")
+        found = []
         for number in range(2 * turns + 1):
             path = "/on" if number % 2 else "/off"
             if path == "/on":  # so that background work is going on already

@@ -151,7 +151,7 @@ def _backlog(results: Results) -> list[Target]:
             "CPU of a record in the application, relay, µs",
             6,
             backlog["write"]["cpu"] if backlog else None,
-            None,
+            backlog["write"]["floor"] if backlog else None,
         ),
         _most("CPU of a delivery in the relay, µs", 12, largest.get("cpu"), None),
         _least("deliveries a second from a backlog", 20_000, largest.get("rate"), None),

@@ -100,9 +100,10 @@ class Floor:
 
 
 class FileFloor:
-    """Appends to a file instead, every tenth of a second: the least that a process with a relay can do."""
+    """Appends to a file instead, each ``look`` seconds: the least that a process with a relay can do."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, look: float = 0.1) -> None:
+        self._look = look
         self._queue = deque()
         self._numbers = itertools.count()
         self._busy = True
@@ -123,7 +124,7 @@ class FileFloor:
                 self._file.write(b"\n".join(batch) + b"\n")
             self._idle = not queue
             if self._busy:
-                time.sleep(0.1)
+                time.sleep(self._look)
         self._file.close()
 
     def settle(self):

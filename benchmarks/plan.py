@@ -71,7 +71,7 @@ FULL = Plan(
     opened=(0.1, 10.0),
     imports=7,
     served_rounds=3,
-    turns=8,
+    turns=12,
     served=0.6,
     warm=0.3,
     servers=("uvicorn", "gunicorn"),
@@ -81,7 +81,7 @@ FULL = Plan(
     sizes=(200, 1_000, 10_000, 100_000),
     backlogs=(1, 100, 10_000, 99_000),
     pythons=("3.10", "3.11", "3.12", "3.13", "3.14", "3.13t", "3.14t"),
-    expected=27,
+    expected=35,
 )
 
 QUICK = Plan(

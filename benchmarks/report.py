@@ -161,7 +161,9 @@ def _app(results: dict[str, Any]) -> str:
         (
             server,
             SENDERS[name].title,
-            *(f"{each[key]:.3f}" for key in ("throughput", "p50", "p99")),
+            f"{each['throughput']:.3f} ± {each['error']:.3f}",
+            f"{each['p50']:.3f}",
+            f"{each['p99']:.3f}",
             _number(each["cpu"]),
         )
         for server, found in served_of(results).items()
@@ -213,7 +215,7 @@ def _backlog(results: dict[str, Any]) -> str:
     )
     written = (
         f"Written in groups of {found['write']['group']}, a record costs the application"
-        f" {_number(found['write']['cpu'])} µs of CPU, `track()` and the wait for the disk included."
+        f" {_number(found['write']['cpu'])} µs of CPU, `track()` included; the floor {_number(found['write']['floor'])} µs."
     )
     first = ("GB in the spool", "seconds from the start to the first delivery")
     return "\n\n".join((_table(heads, drained), _table(first, opened), written))

@@ -17,7 +17,7 @@ from benchmarks.relay import FLUSH_SECONDS, relaying
 from benchmarks.senders import SENDERS
 from benchmarks.vendors import VENDORS
 
-__all__ = ["Account", "Room", "balance_of", "clean_environ"]
+__all__ = ["Account", "Room", "balance_of", "clean_environ", "work"]
 
 
 class Account(NamedTuple):
@@ -74,25 +74,30 @@ class Room:
     ) -> dict[str, Any]:
         """Run a task of :mod:`benchmarks.worker` in a fresh process; return its figures and its balance."""
         with self.account(sender) as account, relaying(sender, account.url, account.folder) as relay:
-            order = {"task": task, "sender": sender, "url": account.url, "folder": account.folder, **spec}
-            output = subprocess.run(
-                [python, "-m", "benchmarks.worker"],
-                input=json.dumps(order),
-                check=False,
-                capture_output=True,
-                text=True,
-                env=clean_environ(),
-                timeout=timeout,
-            )
-            if output.returncode:
-                raise RuntimeError(f"{task} of {sender} failed:\n{output.stderr[-2000:]}")
-            found: dict[str, Any] = json.loads(output.stdout.splitlines()[-1])
+            found, said = work(account, task, python=python, timeout=timeout, **spec)
             balance = account.balance(found["calls"])
-            if balance["lost"] and sender not in VENDORS and output.stderr:
-                self.say(
-                    f"{sender} lost {balance['lost']:,} in {task} and said: {output.stderr.strip()[-300:]}"
-                )
+            if balance["lost"] and sender not in VENDORS and said:
+                self.say(f"{sender} lost {balance['lost']:,} in {task} and said: {said[-300:]}")
             return {**found, **balance, **relay.cost()}
+
+
+def work(
+    account: Account, task: str, *, python: str = sys.executable, timeout: float = 300, **spec: object
+) -> tuple[dict[str, Any], str]:
+    """Run a task of :mod:`benchmarks.worker` for an account; return its figures, and what it said."""
+    order = {"task": task, "sender": account.sender, "url": account.url, "folder": account.folder, **spec}
+    output = subprocess.run(
+        [python, "-m", "benchmarks.worker"],
+        input=json.dumps(order),
+        check=False,
+        capture_output=True,
+        text=True,
+        env=clean_environ(),
+        timeout=timeout,
+    )
+    if output.returncode:
+        raise RuntimeError(f"{task} of {account.sender} failed:\n{output.stderr[-2000:]}")
+    return json.loads(output.stdout.splitlines()[-1]), output.stderr.strip()
 
 
 def clean_environ() -> dict[str, str]:

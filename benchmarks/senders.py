@@ -81,20 +81,21 @@ def missing(name: str) -> str:
     return ""
 
 
-def make(name: str, url: str, folder: str = "") -> Sender:
+def make(name: str, url: str, folder: str = "", look: float | None = None) -> Sender:
     """Return the sender, made in this process.
 
     Args:
         name: a key of ``SENDERS``, or ``providers-<n>``: this project with so many webhooks.
         url: the account's address.
         folder: where ``spool`` and ``relay`` keep records, and ``floor-relay`` its file.
+        look: seconds between two writes of the latter two; usually what they do without being told.
     """
     if name == "control":
         return Sender(_nothing, lambda: None)
     if name == "floor-relay":
         from benchmarks.floor import FileFloor
 
-        file = FileFloor(os.path.join(folder, "floor"))
+        file = FileFloor(os.path.join(folder, "floor"), look or 0.1)
         return Sender(file.track, file.settle, file.close)
     if name.startswith("floor"):
         return _floor(name, url)
@@ -104,7 +105,9 @@ def make(name: str, url: str, folder: str = "") -> Sender:
         return _several(int(name.partition("-")[2]), url)
     if name not in OURS:
         raise KeyError(name)
-    return _ours(variables_of(name, url, folder))
+    return _ours(
+        variables_of(name, url, folder) | ({"AGENT_TRACKING_SPOOL_SYNC": f"{look:g}"} if look else {})
+    )
 
 
 def variables_of(name: str, url: str, folder: str) -> dict[str, str]:

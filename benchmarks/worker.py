@@ -92,6 +92,17 @@ def load(subject: Subject, spec: dict[str, Any]) -> dict[str, Any]:
     return {"loads": found}
 
 
+def groups(subject: Subject, spec: dict[str, Any]) -> dict[str, Any]:
+    """CPU of the process for ``count`` calls, ``group`` of them each ``look`` seconds."""
+    subject.first()
+    call, group, look = subject.call(), spec["group"], spec["look"]
+    cpu = cpu_seconds()
+    made = in_chunks(call, group / look, spec["count"] * look / group, look)
+    subject.finish()
+    subject.calls += made
+    return {"made": made, "cpu": cpu_seconds() - cpu}
+
+
 def memory(subject: Subject, spec: dict[str, Any]) -> dict[str, Any]:
     """Memory with ``waiting`` events while the backends do not answer, and what a call costs then."""
     subject.first()
@@ -152,6 +163,7 @@ def growth(subject: Subject, spec: dict[str, Any]) -> dict[str, Any]:
 TASKS: dict[str, Callable[[Subject, dict[str, Any]], dict[str, Any]]] = {
     "latency": latency,
     "load": load,
+    "groups": groups,
     "memory": memory,
     "callers": callers,
     "growth": growth,
@@ -182,7 +194,7 @@ def main() -> None:
     spec = json.load(sys.stdin)
     if spec["sender"] in VENDORS:
         logging.disable(logging.CRITICAL)  # some log a line for each event that they drop
-    sender = make(spec["sender"], spec["url"], spec.get("folder", ""))
+    sender = make(spec["sender"], spec["url"], spec.get("folder", ""), spec.get("look"))
     subject = Subject(sender)
     found = TASKS[spec["task"]](subject, spec)
     sender.close()

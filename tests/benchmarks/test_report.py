@@ -10,7 +10,7 @@ from benchmarks.__main__ import main
 from benchmarks.figures import cpu_by_rate, targets
 from benchmarks.machine import Watch, about, doubts
 from benchmarks.report import page, write
-from benchmarks.run import controls_of, ratios_of
+from benchmarks.run import controls_of, middle_of, ratios_of
 
 QUIET = {"load": 0.1, "cores": 2, "foreign": 0.01}
 
@@ -131,9 +131,25 @@ def test_each_turn_is_compared_with_those_without_tracking_before_and_after_it()
     assert found["four"]["cpu"] == pytest.approx(30)
 
 
-def test_ratios_are_medians_over_all_turns_of_all_rounds():
-    rounds = [served("four", 1000.0, 900.0, 1000.0, 950.0, 1000.0), served("four", 500.0, 50.0, 500.0)]
-    assert ratios_of(rounds)["four"]["throughput"] == pytest.approx(0.9)
+def test_ratios_are_the_middle_of_all_turns_of_all_rounds_whatever_the_others_say():
+    rounds = [
+        served("four", 1000.0, 900.0, 1000.0, 940.0, 1000.0),
+        served("four", 500.0, 50.0, 500.0, 900.0, 500.0),
+    ]
+    found = ratios_of(rounds)["four"]
+    assert found["throughput"] == pytest.approx(0.92)
+    assert found["error"] == pytest.approx(0.0231, abs=1e-4)  # of 0.9, 0.9, 0.94, 0.94
+
+
+def test_the_error_of_the_middle_shrinks_with_the_root_of_the_number_of_turns():
+    turns = [0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
+    (value, error), (same, smaller) = middle_of(turns), middle_of(turns * 16)
+    assert value == pytest.approx(1.15) == same
+    assert error / smaller == pytest.approx(4, rel=0.1)
+
+
+def test_of_one_turn_there_is_no_error_to_be_known():
+    assert middle_of([0.9]) == (0.9, 0.0)
 
 
 def test_cpu_is_without_the_loop_and_for_each_delivery_that_arrived(results):

@@ -33,9 +33,8 @@ __all__ = ["GAP", "Dispatcher"]
 
 #: Seconds between two looks while anything waits: "50 records" means noticed within this time.
 GAP = 0.25
-#: Seconds between two looks whether batches are done, at the end of the process.
+#: Seconds between two looks whether batches are done or its thread has ended, at the end of the process.
 _LOOK = 0.005
-_LOOK = 0.005  # seconds between two looks whether its thread has ended
 _AHEAD = 2.0  # seconds for which callers may rely on the next look
 
 
@@ -330,8 +329,8 @@ class Dispatcher:
     def _unwritten(self) -> int:
         return 0 if self._spooling is None else len(self._spooling.unwritten)
 
-    def stats(self) -> Stats:
-        """Return the counters of this moment."""
+    def stats(self, *, spool: bool = True) -> Stats:
+        """Return the counters of this moment; ``spool=False``: without those for which files are read."""
         tracker = self._tracker
         lost = tracker.losses()
         waiting = len(tracker.entries)
@@ -345,14 +344,14 @@ class Dispatcher:
             dropped=dict(dropped),
             intake=waiting + self._unwritten(),
             providers=self._registry.stats(),
-            spool=None if self._spooling is None else self._spooling.stats(),
+            spool=self._spooling.stats() if spool and self._spooling is not None else None,
         )
 
     def result(self, request: FlushRequest | None) -> FlushResult:
         """Return what a flush tells its caller, and begin counting for the next one."""
         if problems := self.report.take_problems():
             raise TrackingError("strict mode: " + "; ".join(problems))
-        stats = self.stats()
+        stats = self.stats(spool=False)
         delivered, dropped = self._flushed.since(stats)
         waiting = self._kept
         if request is not None:
