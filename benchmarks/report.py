@@ -89,10 +89,17 @@ def _targets(results: dict[str, Any]) -> str:
         return ""
     words = {True: "yes", False: "**no**", None: "-"}
     rows = [
-        (each.what, each.limit, _number(each.got), _number(each.floor), words[each.met])
+        (
+            each.what,
+            each.limit,
+            _number(each.got),
+            _number(each.floor),
+            _number(each.got / each.floor if each.got is not None and each.floor else None),
+            words[each.met],
+        )
         for each in targets(results)
     ]
-    return _table(("", "target", "measured", "floor", "met"), rows)
+    return _table(("", "target", "measured", "floor", "measured ÷ floor", "met"), rows)
 
 
 def _latency(results: dict[str, Any]) -> str:
@@ -274,7 +281,9 @@ def _number(value: float | None) -> str:
         return "-"
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}".rstrip("0").rstrip(".") or "0"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.{2 if abs(value) >= 1 else 3}f}".rstrip("0").rstrip(".") or "0"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
