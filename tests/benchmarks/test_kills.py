@@ -1,0 +1,46 @@
+"""The account of what ``kill -9`` costs: it sees what is missing, and what was never on the disk."""
+
+from __future__ import annotations
+
+import random
+from zlib import crc32
+
+import benchmarks.kills
+import pytest
+from benchmarks.kills import BACKENDS, Account, Outcome, main, misbehave, on_disk
+
+from agent_tracking.testing import Fault
+
+
+@pytest.mark.parametrize(
+    ("account", "status"), [(Account(0, 0, 120), 0), (Account(1, 0, 99), 1), (Account(0, 1, 101), 1)]
+)
+def test_what_is_missing_or_counted_twice_is_in_the_account_and_in_the_exit_status(
+    account, status, monkeypatch, capsys
+):
+    backends = {**dict.fromkeys(BACKENDS, Account(0, 0, 100)), "mixpanel": account}
+    monkeypatch.setattr(benchmarks.kills, "killed", lambda *_: Outcome(3, 2, 2, 100, backends))
+    assert main(["--rounds", "3"]) == status
+    assert (
+        f"| mixpanel | 100 | {account.lost} | {account.twice} | {account.kept} |" in capsys.readouterr().out
+    )
+
+
+def test_a_line_that_is_damaged_or_not_finished_was_not_acknowledged(tmp_path):
+    lines = [b'[0,0,1.5,"x",{"n":%d}]' % n for n in range(3)]
+    framed = [b"%08x %b" % (crc32(line), line) for line in lines]
+    framed[1] = framed[1].replace(b'"n":1', b'"n":7')
+    (tmp_path / "1.seg").write_bytes(b"\n".join([b"header", *framed, framed[0][:20]]))
+    assert on_disk(tmp_path) == {0, 2}
+
+
+def test_every_backend_misbehaves_in_every_round():
+    class Recorder:
+        failed = {}
+
+        def fail(self, name, fault):
+            self.failed[name] = fault
+
+    misbehave(Recorder(), random.Random(1))
+    assert set(Recorder.failed) == set(BACKENDS)
+    assert all(isinstance(fault, Fault) for fault in Recorder.failed.values())
