@@ -89,8 +89,9 @@ class HandOut:
         entries: list[bytes] = []
         add = entries.append
         at_once = min(most, _SLICE)
-        if tracker.size > _SLICE_BYTES:
-            at_once = max(1, min(at_once, len(tracker.entries) * _SLICE_BYTES // tracker.size))
+        size = tracker.size
+        if size > _SLICE_BYTES:
+            at_once = max(1, min(at_once, len(tracker.entries) * _SLICE_BYTES // size))
         with suppress(IndexError):  # a caller dropped the oldest of a full intake
             for _ in repeat(None, at_once):
                 add(take())
