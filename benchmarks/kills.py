@@ -29,7 +29,7 @@ from agent_tracking.testing import Fault, SinkProcess
 from benchmarks.reliability import write
 from benchmarks.room import clean_environ
 
-__all__ = ["BACKENDS", "RELAY", "Outcome", "killed", "misbehave", "numbers", "on_disk"]
+__all__ = ["BACKENDS", "RELAY", "Account", "Disk", "Outcome", "killed", "misbehave", "numbers"]
 
 BACKENDS = ("posthog", "mixpanel", "amplitude", "webhook")
 RELAY = [sys.executable, "-W", "error", "-m", "agent_tracking", "relay"]
@@ -83,12 +83,13 @@ class Scene:
     """An application and a relay on one spool, started when they are needed."""
 
     def __init__(self, sink: SinkProcess, folder: Path) -> None:
-        self._spool = folder / "spool"
+        spool = folder / "spool"
+        self._disk = Disk(spool)
         self._environ = {
             **clean_environ(),
             **sink.environ(),
             "AGENT_TRACKING_PROVIDERS": ",".join(BACKENDS),
-            "AGENT_TRACKING_SPOOL": str(self._spool),
+            "AGENT_TRACKING_SPOOL": str(spool),
             "AGENT_TRACKING_DELIVERY": "relay",
             "AGENT_TRACKING_FLUSH_INTERVAL": "0.2",
         }
@@ -123,7 +124,7 @@ class Scene:
                 raise RuntimeError(f"the application said: {err[-2000:]}")
             confirmed = [int(line) for line in out.split("\n")[:-1]]
             last = max(confirmed, default=self._first + _GROUP)
-            self.acknowledged |= {*range(self._first, last), *on_disk(self._spool)}
+            self.acknowledged |= {*range(self._first, last), *self._disk.news()}
             self.killed["app"] += 1
 
     def drain(self) -> None:
@@ -164,17 +165,35 @@ def killed(rounds: int, folder: Path, seed: int = 7) -> Outcome:
     return Outcome(rounds, scene.killed["app"], scene.killed["relay"], len(scene.acknowledged), backends)
 
 
-def on_disk(folder: Path) -> set[int]:
-    """Return the numbers that stand undamaged in segments: read by other code than the spool's."""
-    found = set()
-    for path in folder.glob("*.seg"):
-        try:
-            lines = path.read_bytes().split(b"\n")[1:-1]
-        except FileNotFoundError:  # delivered meanwhile
-            continue
-        entries = (line[9:] for line in lines if int(line[:8], 16) == crc32(line[9:]))
-        found |= {msgspec.json.decode(entry)[4]["n"] for entry in entries}
-    return found
+class Disk:
+    """The numbers of the records that stand undamaged in a spool's segments, read by other code than the spool's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[str, int] = {}
+
+    def news(self) -> set[int]:
+        """Return those that were not there when this was called before."""
+        found = set()
+        for path in self._folder.glob("*.seg"):
+            try:
+                lines = self._lines(path)
+            except FileNotFoundError:  # delivered meanwhile
+                continue
+            entries = (line[9:] for line in lines if int(line[:8], 16) == crc32(line[9:]))
+            found |= {msgspec.json.decode(entry)[4]["n"] for entry in entries}
+        return found
+
+    def _lines(self, path: Path) -> list[bytes]:
+        """Return the lines that have become whole since, without the header."""
+        begin = self._read.get(path.name, 0)
+        with path.open("rb") as file:
+            file.seek(begin)
+            whole = file.read().rpartition(b"\n")[0]
+        if not whole:
+            return []
+        self._read[path.name] = begin + len(whole) + 1
+        return whole.split(b"\n")[0 if begin else 1 :]
 
 
 def misbehave(sink: SinkProcess, chance: random.Random) -> None:

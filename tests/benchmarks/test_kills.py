@@ -7,7 +7,7 @@ from zlib import crc32
 
 import benchmarks.kills
 import pytest
-from benchmarks.kills import BACKENDS, Account, Outcome, main, misbehave, on_disk
+from benchmarks.kills import BACKENDS, Account, Disk, Outcome, main, misbehave
 
 from agent_tracking.testing import Fault
 
@@ -30,8 +30,23 @@ def test_a_line_that_is_damaged_or_not_finished_was_not_acknowledged(tmp_path):
     lines = [b'[0,0,1.5,"x",{"n":%d}]' % n for n in range(3)]
     framed = [b"%08x %b" % (crc32(line), line) for line in lines]
     framed[1] = framed[1].replace(b'"n":1', b'"n":7')
+    disk = Disk(tmp_path)
     (tmp_path / "1.seg").write_bytes(b"\n".join([b"header", *framed, framed[0][:20]]))
-    assert on_disk(tmp_path) == {0, 2}
+    assert disk.news() == {0, 2}
+    assert disk.news() == set()
+
+
+def test_what_is_written_later_is_news(tmp_path):
+    disk = Disk(tmp_path)
+    line = b'[0,0,1.5,"x",{"n":4}]'
+    framed = b"%08x %b\n" % (crc32(line), line)
+    with (tmp_path / "1.seg").open("ab") as file:
+        file.write(b"header\n" + framed[:30])
+        file.flush()
+        assert disk.news() == set()
+        file.write(framed[30:])
+        file.flush()
+        assert disk.news() == {4}
 
 
 def test_every_backend_misbehaves_in_every_round():

@@ -11,11 +11,9 @@ from __future__ import annotations
 import os
 import random
 import time
-from pathlib import Path
-from zlib import crc32
 
-import msgspec
 import pytest
+from benchmarks.kills import Disk
 
 from agent_tracking.testing import Fault
 
@@ -57,20 +55,6 @@ RELAY = """
 """
 
 
-def on_disk(folder: Path) -> set[int]:
-    """Return the numbers of the records that stand undamaged in segments: read by other code than the spool's."""
-    numbers = set()
-    for path in folder.glob("*.seg"):
-        try:
-            lines = path.read_bytes().split(b"\n")[1:-1]
-        except FileNotFoundError:  # delivered meanwhile
-            continue
-        for line in lines:
-            if int(line[:8], 16) == crc32(line[9:]):
-                numbers.add(msgspec.json.decode(line[9:])[4]["n"])
-    return numbers
-
-
 @pytest.fixture
 def folder(apps, tmp_path):
     folder = tmp_path / "spool"
@@ -97,7 +81,7 @@ def drain(apps, folder, wanted):
         def numbers():
             return [event["properties"]["n"] for event in apps.sink.events("webhook")]
 
-        assert apps.sink.wait(lambda: ledger.counted >= len(wanted), 60), (ledger, len(wanted))
+        assert apps.sink.wait(lambda: ledger.counted >= len(wanted), 60 + 4 * ROUNDS), (ledger, len(wanted))
         found = numbers()
         missing = wanted - set(found)
         deadline = time.monotonic() + 20
@@ -125,23 +109,25 @@ def misbehave(apps, chance):
     )
 
 
+@pytest.mark.timeout(120 + 20 * ROUNDS)
 def test_an_app_that_is_killed_again_and_again_loses_nothing_that_was_on_the_disk(apps, folder):
     chance = random.Random(7)
-    wanted = set()
+    disk, wanted = Disk(folder), set()
     for number in range(ROUNDS):
         misbehave(apps, chance)
         process = apps.script(APP, str(number * 1_000_000))
         assert process.stdout.readline() == "up\n"
         time.sleep(chance.uniform(0.05, 1.2))
         killed(process)
-        wanted |= on_disk(folder)
+        wanted |= disk.news()
     delivered = {event["properties"]["n"] for event in apps.sink.events("webhook")}
     drain(apps, folder, wanted | delivered)
 
 
+@pytest.mark.timeout(120 + 20 * ROUNDS)
 def test_writers_and_relays_that_are_killed_lose_nothing_that_flush_confirmed(apps, folder):
     chance = random.Random(11)
-    wanted = set()
+    disk, wanted = Disk(folder), set()
     relay = apps.script(RELAY)
     standby = apps.script(RELAY)
     writer = {"AGENT_TRACKING_DELIVERY": "relay"}
@@ -158,7 +144,7 @@ def test_writers_and_relays_that_are_killed_lose_nothing_that_flush_confirmed(ap
         for start, process in writers:
             confirmed = [int(line) for line in killed(process).split("\n")[:-1]]
             wanted |= set(range(start, max(confirmed, default=start + 20)))
-        wanted |= on_disk(folder)
+        wanted |= disk.news()
     for process in (relay, standby):
         killed(process)
     drain(apps, folder, wanted)
