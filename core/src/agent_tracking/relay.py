@@ -196,8 +196,8 @@ class Relay:
         dropped = {name: each.dropped for name, each in stats.items() if each.dropped}
         try:
             waits = any(map(backlog.waits_for, self.active))
-        except VanishedError:
-            waits = True
+        except VanishedError:  # perhaps file by file, which looked like having been delivered
+            waits, stopped = True, "vanished" if stopped == "done" else stopped
         return Ending(
             stopped=stopped,
             ok=not dropped and not waits,
