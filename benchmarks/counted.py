@@ -1,4 +1,4 @@
-"""What runs under callgrind: each kind of call ``CALLS`` times, between marks that cut the counts apart.
+"""What runs under callgrind: each kind of call, and the parts of a delivery, ``CALLS`` times between marks.
 
 A mark is ``os.getppid()``: nothing else here calls libc's ``getppid``, and ``--dump-before=getppid`` writes
 out what was counted since the mark before. No thread runs, the garbage collector is off, nobody is woken.
@@ -8,16 +8,26 @@ Prints the names of the pieces, in order.
 from __future__ import annotations
 
 import gc
+import gzip
 import json
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 
 import msgspec
 
 from agent_tracking import Tracker, context
+from agent_tracking.prepare import prepare
+from agent_tracking.snapshot import OPTIONS, dumps, plain
+from agent_tracking_amplitude import AmplitudeProvider
+from agent_tracking_mixpanel import MixpanelProvider
+from agent_tracking_posthog import PostHogProvider
+from agent_tracking_webhook import WebhookProvider
 from benchmarks.event import NAME, PROPERTIES, USER
+from benchmarks.senders import TRACKED, environ_of
 
 CALLS = 1_000
 #: Calls before the first mark: caches of the interpreter are warm by then, and there is memory for as many.
@@ -50,6 +60,21 @@ def pieces(tracker: Tracker) -> Iterator[tuple[str, Callable[[], object]]]:
         yield "track, nine properties, in a context", lambda: track(NAME, PROPERTIES)
 
 
+def parts(tracker: Tracker) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield what a call and a record consist of: the look at the data, and what the background does with it."""
+    tracker.track(NAME, PROPERTIES, user_id=USER)
+    entry = tracker.entries.popleft()
+    yield "of a call: is it plain data", lambda: plain(PROPERTIES)
+    yield "of a call: orjson", lambda: dumps(PROPERTIES, None, OPTIONS)
+    yield "a record: check, ids", lambda: prepare(entry, tracker.ids)
+    record, _ = prepare(entry, tracker.ids)
+    values = environ_of("http://127.0.0.1", TRACKED["four"])
+    for provider in (PostHogProvider, MixpanelProvider, AmplitudeProvider, WebhookProvider):
+        encode = provider(values).encode
+        yield f"a record for {provider.name}", partial(encode, record)
+    yield "gzip of ten records", lambda: gzip.compress(entry * 10, 1)
+
+
 def main() -> None:
     """Count."""
     tracker = Tracker(environ={}, discover=False)
@@ -57,7 +82,7 @@ def main() -> None:
     names, mark = [], os.getppid
     gc.collect()
     gc.disable()
-    for name, call in pieces(tracker):
+    for name, call in chain(pieces(tracker), parts(tracker)):
         for _ in range(_WARM):
             call()
         tracker.entries.clear()

@@ -80,9 +80,10 @@ class _Capture(AbstractContextManager[Captured]):
         if router is None:
             return
         with forks.BOOT:
-            router.active = tuple(each for each in router.active if each is not self)
-            if not router.active:
-                self.tracker.divert(None)
+            left = tuple(each for each in router.active if each is not self)
+            if not left:
+                self.tracker.divert(None)  # first: from now on only a call that is under way comes here
+            router.active = left
         if _current.get() is self:  # not so where a fixture or a generator ends elsewhere than it began
             _current.set(self.outer)
 
