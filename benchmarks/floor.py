@@ -102,7 +102,7 @@ class Floor:
 class FileFloor:
     """Appends to a file instead, each ``look`` seconds: the least that a process with a relay can do."""
 
-    def __init__(self, path: str, look: float = 0.1) -> None:
+    def __init__(self, path: str, look: float) -> None:
         self._look = look
         self._queue = deque()
         self._numbers = itertools.count()

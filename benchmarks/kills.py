@@ -29,7 +29,7 @@ from agent_tracking.testing import Fault, SinkProcess
 from benchmarks.reliability import write
 from benchmarks.room import clean_environ
 
-__all__ = ["BACKENDS", "RELAY", "Account", "Disk", "Outcome", "killed", "misbehave", "numbers"]
+__all__ = ["BACKENDS", "RELAY", "Backend", "Disk", "Outcome", "killed", "misbehave", "numbers"]
 
 BACKENDS = ("posthog", "mixpanel", "amplitude", "webhook")
 RELAY = [sys.executable, "-W", "error", "-m", "agent_tracking", "relay"]
@@ -56,12 +56,18 @@ while True:
 """
 
 
-class Account(NamedTuple):
-    """What one backend has of the acknowledged records: missing, counted more than once, and all that it kept."""
+class Backend(NamedTuple):
+    """What one has of the acknowledged records: missing, counted more than once, and all that it kept."""
 
     lost: int
     twice: int
     kept: int
+
+    @classmethod
+    def of(cls, counted: Sequence[int], kept: int, acknowledged: set[int]) -> Backend:
+        """Compare the numbers that it counts, each as often as it does, with those that it should have."""
+        different = set(counted)
+        return cls(len(acknowledged - different), len(counted) - len(different), kept)
 
 
 class Outcome(NamedTuple):
@@ -71,12 +77,12 @@ class Outcome(NamedTuple):
     apps: int
     relays: int
     acknowledged: int
-    backends: dict[str, Account]
+    backends: dict[str, Backend]
 
     @property
     def perfect(self) -> bool:
         """Nothing is missing, and nothing counts twice."""
-        return all(account.lost == account.twice == 0 for account in self.backends.values())
+        return all(each.lost == each.twice == 0 for each in self.backends.values())
 
 
 class Scene:
@@ -99,10 +105,10 @@ class Scene:
         self.acknowledged: set[int] = set()
         self.killed = {"app": 0, "relay": 0}
 
-    def start(self, number: int) -> None:
-        """Start what does not run, and wait until records are confirmed."""
+    def start(self, first: int) -> None:
+        """Start what does not run, and wait until records, numbered from ``first`` on, are confirmed."""
         if self._app is None:
-            self._first = number * _MANY
+            self._first = first
             self._app = self._process([sys.executable, "-W", "error", "-c", WRITER, str(self._first)])
             if self._app.stdout is not None:
                 self._app.stdout.readline()
@@ -153,7 +159,7 @@ def killed(rounds: int, folder: Path, seed: int = 7) -> Outcome:
         try:
             for number in range(rounds):
                 misbehave(sink, chance)
-                scene.start(number)
+                scene.start(number * _MANY)
                 time.sleep(chance.uniform(0.05, 1.0))
                 scene.kill(VICTIMS[number % len(VICTIMS)])
             scene.kill("both")
@@ -161,7 +167,10 @@ def killed(rounds: int, folder: Path, seed: int = 7) -> Outcome:
             scene.drain()
         finally:
             scene.end()
-        backends = {name: _account(sink, name, scene.acknowledged) for name in BACKENDS}
+        backends = {
+            name: Backend.of(numbers(sink, name), sink.totals(name).accepted, scene.acknowledged)
+            for name in BACKENDS
+        }
     return Outcome(rounds, scene.killed["app"], scene.killed["relay"], len(scene.acknowledged), backends)
 
 
@@ -213,11 +222,6 @@ def numbers(sink: SinkProcess, name: str) -> list[int]:
     """Return the numbers that a backend has, each as often as it counts it: once for each key."""
     field = "event_properties" if name == "amplitude" else "properties"
     return [event[field]["n"] for event in sink.events(name)]
-
-
-def _account(sink: SinkProcess, name: str, wanted: set[int]) -> Account:
-    found = numbers(sink, name)
-    return Account(len(wanted - set(found)), len(found) - len(set(found)), sink.totals(name).accepted)
 
 
 def page(outcome: Outcome) -> str:

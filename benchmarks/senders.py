@@ -9,7 +9,18 @@ from typing import NamedTuple
 
 from benchmarks.vendors import PACKAGES, VENDORS, Sender
 
-__all__ = ["BASIS", "OURS", "SENDERS", "TRACKED", "Kind", "environ_of", "make", "missing", "variables_of"]
+__all__ = [
+    "BASIS",
+    "LOOK",
+    "OURS",
+    "SENDERS",
+    "TRACKED",
+    "Kind",
+    "environ_of",
+    "make",
+    "missing",
+    "variables_of",
+]
 
 
 class Kind(NamedTuple):
@@ -48,6 +59,8 @@ SENDERS: dict[str, Kind] = {
     "otel": Kind("OpenTelemetry logs, OTLP/HTTP", 1),
     "three": Kind("posthog + mixpanel (buffered) + amplitude by hand", 3),
 }
+#: Seconds between two writes to a disk: what this project does by default.
+LOOK = 0.1
 #: Senders that every round has; the others come in fewer rounds.
 BASIS = ("control", "floor-1", "floor-4", "floor-4-grown", "floor-relay")
 OURS = ("one", "four", "spool", "relay")
@@ -81,21 +94,21 @@ def missing(name: str) -> str:
     return ""
 
 
-def make(name: str, url: str, folder: str = "", look: float | None = None) -> Sender:
+def make(name: str, url: str, folder: str = "", look: float = LOOK) -> Sender:
     """Return the sender, made in this process.
 
     Args:
         name: a key of ``SENDERS``, or ``providers-<n>``: this project with so many webhooks.
         url: the account's address.
         folder: where ``spool`` and ``relay`` keep records, and ``floor-relay`` its file.
-        look: seconds between two writes of the latter two; usually what they do without being told.
+        look: seconds between two writes of these three.
     """
     if name == "control":
         return Sender(_nothing, lambda: None)
     if name == "floor-relay":
         from benchmarks.floor import FileFloor
 
-        file = FileFloor(os.path.join(folder, "floor"), look or 0.1)
+        file = FileFloor(os.path.join(folder, "floor"), look)
         return Sender(file.track, file.settle, file.close)
     if name.startswith("floor"):
         return _floor(name, url)
@@ -105,9 +118,7 @@ def make(name: str, url: str, folder: str = "", look: float | None = None) -> Se
         return _several(int(name.partition("-")[2]), url)
     if name not in OURS:
         raise KeyError(name)
-    return _ours(
-        variables_of(name, url, folder) | ({"AGENT_TRACKING_SPOOL_SYNC": f"{look:g}"} if look else {})
-    )
+    return _ours({**variables_of(name, url, folder), "AGENT_TRACKING_SPOOL_SYNC": f"{look:g}"})
 
 
 def variables_of(name: str, url: str, folder: str) -> dict[str, str]:

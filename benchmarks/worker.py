@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.event import NAME, PROPERTIES, USER, properties_of
 from benchmarks.pace import cpu_seconds, in_chunks, paced, resident_bytes, summary, tight
-from benchmarks.senders import make
+from benchmarks.senders import LOOK, make
 from benchmarks.vendors import VENDORS, Sender
 
 __all__ = ["TASKS"]
@@ -194,7 +194,7 @@ def main() -> None:
     spec = json.load(sys.stdin)
     if spec["sender"] in VENDORS:
         logging.disable(logging.CRITICAL)  # some log a line for each event that they drop
-    sender = make(spec["sender"], spec["url"], spec.get("folder", ""), spec.get("look"))
+    sender = make(spec["sender"], spec["url"], spec.get("folder", ""), spec.get("look", LOOK))
     subject = Subject(sender)
     found = TASKS[spec["task"]](subject, spec)
     sender.close()

@@ -7,23 +7,27 @@ from zlib import crc32
 
 import benchmarks.kills
 import pytest
-from benchmarks.kills import BACKENDS, Account, Disk, Outcome, main, misbehave
+from benchmarks.kills import BACKENDS, Backend, Disk, Outcome, main, misbehave
 
 from agent_tracking.testing import Fault
 
 
 @pytest.mark.parametrize(
-    ("account", "status"), [(Account(0, 0, 120), 0), (Account(1, 0, 99), 1), (Account(0, 1, 101), 1)]
+    ("backend", "status"), [(Backend(0, 0, 120), 0), (Backend(1, 0, 99), 1), (Backend(0, 1, 101), 1)]
 )
 def test_what_is_missing_or_counted_twice_is_in_the_account_and_in_the_exit_status(
-    account, status, monkeypatch, capsys
+    backend, status, monkeypatch, capsys
 ):
-    backends = {**dict.fromkeys(BACKENDS, Account(0, 0, 100)), "mixpanel": account}
+    backends = {**dict.fromkeys(BACKENDS, Backend(0, 0, 100)), "mixpanel": backend}
     monkeypatch.setattr(benchmarks.kills, "killed", lambda *_: Outcome(3, 2, 2, 100, backends))
     assert main(["--rounds", "3"]) == status
     assert (
-        f"| mixpanel | 100 | {account.lost} | {account.twice} | {account.kept} |" in capsys.readouterr().out
+        f"| mixpanel | 100 | {backend.lost} | {backend.twice} | {backend.kept} |" in capsys.readouterr().out
     )
+
+
+def test_what_a_backend_lacks_and_what_it_counts_twice_do_not_make_up_for_each_other():
+    assert Backend.of([1, 2, 2, 9], kept=7, acknowledged={1, 2, 3}) == (1, 1, 7)
 
 
 def test_a_line_that_is_damaged_or_not_finished_was_not_acknowledged(tmp_path):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from itertools import repeat
 from typing import TYPE_CHECKING
 
 from agent_tracking.intake import DISABLED
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HandOut"]
 
-#: Records, and about so many bytes, taken from the intake at once, before the lanes get them.
+#: Records, and bytes, taken from the intake at once, before the lanes get them.
 _SLICE = 1_000
 _SLICE_BYTES = 1024 * 1024
 
@@ -87,15 +85,17 @@ class HandOut:
         tracker = self._tracker
         take = tracker.entries.popleft
         entries: list[bytes] = []
-        add = entries.append
-        at_once = min(most, _SLICE)
-        size = tracker.size
-        if size > _SLICE_BYTES:
-            at_once = max(1, min(at_once, len(tracker.entries) * _SLICE_BYTES // size))
-        with suppress(IndexError):  # a caller dropped the oldest of a full intake
-            for _ in repeat(None, at_once):
-                add(take())
-        tracker.size = tracker.size - sum(map(len, entries)) if tracker.entries else 0
+        size = 0
+        for _ in range(min(most, _SLICE)):
+            try:
+                entry = take()
+            except IndexError:
+                break
+            entries.append(entry)
+            size += len(entry)
+            if size > _SLICE_BYTES:
+                break
+        tracker.size = tracker.size - size if tracker.entries else 0
         return entries
 
     def _commit(self, entries: list[bytes], spooling: Spooling) -> bool:
