@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from agent_tracking.relay import Relay
 from agent_tracking.testing import Fault
 
 RELAY = [sys.executable, "-W", "error", "-m", "agent_tracking", "relay"]
@@ -276,6 +277,25 @@ def test_once_does_not_call_it_done_when_the_folder_vanishes(apps, spool):
     out, _ = relay.communicate(timeout=40)
     assert relay.returncode == 1
     assert "ended (vanished)" in out
+
+
+def test_once_does_not_call_it_done_when_the_files_vanish_before_the_folder(apps, spool):
+    apps.sink.fail("webhook", Fault.delay(0.7, times=None))
+    write(apps, 0, 300)
+    relay = Relay(str(spool), apps.environ())
+    shutdown = relay.tracker.shutdown
+
+    def files_go(_news):
+        for path in spool.glob("*.seg"):
+            path.unlink()
+
+    def folder_goes(seconds):
+        shutil.rmtree(spool)
+        return shutdown(seconds)
+
+    relay.tracker.shutdown = folder_goes
+    ending = relay.run(once=True, timeout=30, tell=files_go)
+    assert (ending.stopped, ending.ok) == ("vanished", False)
 
 
 def test_its_counters_and_what_waits_stand_in_a_file_that_providers_shows(apps, spool):

@@ -206,6 +206,20 @@ def test_what_another_thread_tracks_while_blocks_begin_and_end_is_captured_or_de
     assert len(sent) - len(blocks) <= len(found) <= len(sent)
 
 
+def test_what_is_tracked_while_a_block_ends_is_captured(tracker, monkeypatch):
+    divert = tracker.divert
+
+    def slowly(put):
+        if put is None:
+            tracker.track("meanwhile")
+        divert(put)
+
+    monkeypatch.setattr(tracker, "divert", slowly)
+    with capture(tracker=tracker) as events:
+        pass
+    assert events.names() == ["meanwhile"]
+
+
 @FORK
 def test_a_forked_child_sends_nothing_inside_the_block_nor_what_it_tracked_there_after_it(tracker, tmp_path):
     said = tmp_path / "said"

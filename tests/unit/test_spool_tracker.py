@@ -16,6 +16,7 @@ import pytest
 from agent_tracking import ProviderState, Reject, RetryLater, Tracker
 from agent_tracking.delivery.backoff import RetryPolicy
 from agent_tracking.sources.spool.browse import Browser
+from agent_tracking.sources.spool.spool import Spool
 
 QUICK = RetryPolicy(first=0.01, longest=0.02, tries=2, window=0.02)
 
@@ -377,6 +378,18 @@ def test_a_process_that_only_writes_has_committed_when_flush_returns(make, folde
     until(lambda: len(provider.seen) == 100)
     until(lambda: tracker.stats().spool.providers["p"].records == 0)
     assert provider.seen == [f"e{n}" for n in range(100)]
+
+
+def test_a_flush_reads_no_files_for_its_result(make, monkeypatch):
+    tracker = make(delivery="relay")
+    readers = []  # the dispatcher reads as well, for the status file
+    look = Spool.stats
+    monkeypatch.setattr(Spool, "stats", lambda spool: readers.append(threading.get_ident()) or look(spool))
+    tracker.track("e")
+    assert tracker.flush(20)
+    assert threading.get_ident() not in readers
+    assert tracker.stats().spool.records == 1
+    assert threading.get_ident() in readers
 
 
 def test_what_is_left_from_before_is_sent_at_once_however_little_it_is(make):
