@@ -16,7 +16,7 @@ __all__ = ["fill"]
 
 
 def fill(records: int, group: int) -> None:
-    """Track."""
+    """Track so many; after each group wait until it is on the disk."""
     for start in range(0, records, group):
         for _ in range(min(group, records - start)):
             track(NAME, PROPERTIES, user_id=USER)

@@ -433,8 +433,7 @@ def test_threads_that_configure_at_the_same_time_each_have_their_way(make):
     assert tracker.given == values
     assert tracker.flush(20)
     assert sorted(tracker.recorder.names) == sorted([*values] * 5)
-    names = [thread.name for thread in threading.enumerate() if thread.name == "agent_tracking.recorder"]
-    until(lambda: len(names) <= 1)
+    until(lambda: [each.name for each in threading.enumerate()].count("agent_tracking.recorder") <= 1)
 
 
 def test_no_thread_of_before_stays(make):
