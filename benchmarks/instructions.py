@@ -71,17 +71,21 @@ def count(keep: Path | None = None) -> dict[str, float]:
         raise NoValgrindError("valgrind is not installed")
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
-        command = [valgrind, "--tool=callgrind", "--dump-before=getppid"]
-        command += [f"--callgrind-out-file={folder / 'counts'}", sys.executable, "-m", "benchmarks.counted"]
-        environ = {"PATH": os.environ.get("PATH", ""), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
-        output = subprocess.run(
-            command, check=False, capture_output=True, text=True, env=environ, timeout=600
-        )
+        callgrind = [valgrind, "--tool=callgrind", "--dump-before=getppid"]
+        callgrind += [f"--callgrind-out-file={folder / 'counts'}"]
+        _run([])  # a process that has to compile a module has another heap than the next, which needn't
+        output = _run(callgrind)
         if output.returncode or not output.stdout.strip():
             raise NoValgrindError(f"valgrind did not run it: {_last(output.stderr)}")
         said = json.loads(output.stdout.splitlines()[-1])
         texts = [path.read_text() for path in _dumps(folder)]
     return pieces_of(texts, said["names"], said["calls"])
+
+
+def _run(under: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    command = [*under, sys.executable, "-m", "benchmarks.counted"]
+    environ = {"PATH": os.environ.get("PATH", ""), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environ, timeout=600)
 
 
 def _dumps(folder: Path) -> list[Path]:
