@@ -12,7 +12,7 @@ from agent_tracking.cli.doctor.findings import Case
 from agent_tracking.cli.doctor.spool import check_spool
 from agent_tracking.events import TrackingEvent
 from agent_tracking.settings import read_settings
-from agent_tracking.sources.spool.lines import Header, encode, frame
+from agent_tracking.sources.spool.lines import Header, encode, frames
 from agent_tracking.testing import Fault, Sink
 
 #: A segment of an hour ago.
@@ -40,7 +40,7 @@ def _event(number):
 
 def segment(folder, count=3, *, name=OLD, bad=0):
     """Write records as an application would have, two years ago; some of their lines are damaged."""
-    lines = [frame(encode(_event(n), 1.7e9)) for n in range(count)]
+    lines = frames(encode(_event(n), 1.7e9) for n in range(count))
     for n in range(bad):
         lines[n] = lines[n].replace(b"order", b"ordre")
     header = Header(ids="00000000-0000-4000-8000-", created=1.7e9).line()

@@ -20,7 +20,7 @@ from agent_tracking.sources.spool.lines import (
     Header,
     decode,
     encode,
-    frame,
+    frames,
     read_header,
     text_of,
     time_of,
@@ -68,7 +68,7 @@ def opened(tmp_path):
     )
 )
 def test_a_record_comes_out_of_its_line_as_it_went_in(record):
-    line = frame(encode(record, 123.5))
+    (line,) = frames([encode(record, 123.5)])
     assert line.count(b"\n") == 1
     found = decode(text_of(line[:-1]), IdPrefix())
     assert type(found) is type(record)
@@ -238,7 +238,7 @@ def test_a_line_without_an_end_is_skipped_in_pieces_of_bounded_size(opened):
     first.spool.close()
     (path,) = segments(first.path)
     with path.open("ab") as file:
-        file.write(b"x" * (9 * 1024 * 1024) + b"\n" + frame(text("after")))
+        file.write(b"x" * (9 * 1024 * 1024) + b"\n" + frames([text("after")])[0])
     second = opened()
     assert second.take_all() == ["before", "after"]
     assert 1 <= second.counters.snapshot().dropped["corrupt"] <= 4
@@ -250,7 +250,7 @@ def test_a_tail_that_a_dead_writer_left_unfinished_is_counted_once_and_passed(op
     first.spool.abandon()
     (path,) = segments(first.path)
     with path.open("ab") as file:
-        file.write(frame(text("torn"))[:-5])
+        file.write(frames([text("torn")])[0][:-5])
     second = opened()
     assert second.take_all() == ["whole"]
     assert second.counters.snapshot().dropped == {"corrupt": 1}
@@ -264,7 +264,7 @@ def test_a_tail_that_a_living_writer_has_not_finished_is_waited_for(opened):
     first, second = opened(), opened()
     second.spool.append([text("whole")])
     (path,) = segments(first.path)
-    whole = frame(text("slow"))
+    (whole,) = frames([text("slow")])
     with path.open("ab", buffering=0) as file:
         file.write(whole[:30])
         assert first.take_all() == ["whole"]

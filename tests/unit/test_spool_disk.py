@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.spool_rig import MUCH, Faulty, Opened, segments, text
 
+from agent_tracking.sources.spool import writer
 from agent_tracking.sources.spool.files import Files
 from agent_tracking.sources.spool.folder import Folder, SpoolError
-from agent_tracking.sources.spool.lines import frame
+from agent_tracking.sources.spool.lines import frames
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def test_on_a_full_disk_what_was_written_as_a_whole_counts_and_the_rest_is_hande
     files.room = room
     texts = [text(n) for n in range(20)]
     written = first.spool.append(texts)
-    assert written == sum(1 for n in range(20) if sum(map(len, map(frame, texts[: n + 1]))) <= room)
+    assert written == sum(1 for n in range(20) if sum(map(len, frames(texts[: n + 1]))) <= room)
     assert first.spool.append(texts[written:]) == 0
     files.room = None
     assert first.spool.append(texts[written:]) == 20 - written
@@ -87,8 +89,21 @@ def test_after_any_error_the_next_look_goes_on_by_itself(opened, method, error):
     assert len(first.problems) <= 1
 
 
+def test_a_segment_that_vanishes_is_noticed_while_writing_goes_on(opened):
+    first = opened()
+    first.spool.append([text("before")])
+    for path in Path(first.path).glob("*.seg"):
+        path.unlink()
+    deadline = time.monotonic() + 20
+    while not list(Path(first.path).glob("*.seg")):
+        assert time.monotonic() < deadline
+        assert first.spool.append([text("after")]) == 1
+
+
 @pytest.mark.parametrize("how", ["segment", "files", "folder"])
-def test_what_vanishes_is_made_anew(opened, how):
+def test_what_vanishes_is_made_anew(opened, monkeypatch, how):
+    if how != "folder":  # that is noticed at once by whoever delivers from it
+        monkeypatch.setattr(writer, "_LOOK", 0.0)
     first = opened()
     first.spool.append([text("before")])
     assert first.take_all() == ["before"]

@@ -123,8 +123,8 @@ class Dispatcher:
 
     def look(self) -> bool:
         """Hand out what is in the intake; return whether anything is left to look after."""
-        requests = self._take_requests()
-        self._requests += requests
+        if self._tracker.requests:
+            self._requests += self._take_requests()
         lanes = self._commit_and_aim()
         now = time.monotonic()
         busy = False
@@ -134,7 +134,8 @@ class Dispatcher:
             if lane.due():
                 lane.bell.ring()
             busy = busy or lane.unsettled() > 0
-        self._requests = [request for request in self._requests if not request.settled()]
+        if self._requests:
+            self._requests = [request for request in self._requests if not request.settled()]
         busy = busy or bool(self._requests) or (self._spooling is not None and self._spooling.busy())
         moved, under_way = self._progress()
         return self.status.tick(self.stats, idle=not (busy or under_way), tracked=moved) or busy
@@ -145,7 +146,7 @@ class Dispatcher:
         From a spool they take others' records, too: those count for neither ``tracked`` nor ``unsettled()``.
         """
         moved = self._handing.tracked
-        if self._spooling is None:
+        if self._spooling is None or self._spooling.elsewhere:
             return moved, False
         lanes = self._registry.stats().values()
         return moved + sum(each.accepted + each.delivered for each in lanes), any(

@@ -52,6 +52,7 @@ class HandOut:
         self._lanes = lanes
         self._spooling = spooling
         self._pipeline: Pipeline | None = None
+        self._handed_out = False
         self.tracked = 0
         self.salvaged = 0
         self.dropped: Counter[str] = Counter()
@@ -77,7 +78,8 @@ class HandOut:
                 self._fan_out([record for record in map(self._record, entries) if record is not None])
             elif not self._commit(entries, spooling):
                 return
-        if spooling is not None:
+        if spooling is not None and not self._handed_out:
+            self._handed_out = True
             spooling.founded()
 
     def _slice(self, most: int) -> list[bytes]:
@@ -85,17 +87,19 @@ class HandOut:
         tracker = self._tracker
         take = tracker.entries.popleft
         entries: list[bytes] = []
-        size = 0
-        for _ in range(min(most, _SLICE)):
-            try:
-                entry = take()
-            except IndexError:
-                break
-            entries.append(entry)
-            size += len(entry)
-            if size > _SLICE_BYTES:
-                break
-        tracker.size = tracker.size - size if tracker.entries else 0
+        most = min(most, _SLICE)
+        try:
+            if tracker.size <= _SLICE_BYTES:  # all of them together
+                for _ in range(most):
+                    entries.append(take())  # noqa: PERF401  one by one: what was taken is never lost
+            else:
+                room = _SLICE_BYTES
+                while len(entries) < most and room >= 0:
+                    entries.append(take())
+                    room -= len(entries[-1])
+        except IndexError:  # callers drop the oldest of a full intake
+            pass
+        tracker.size = tracker.size - sum(map(len, entries)) if tracker.entries else 0
         return entries
 
     def _commit(self, entries: list[bytes], spooling: Spooling) -> bool:

@@ -14,6 +14,7 @@ written into, 4 KB for an entry of 300 bytes, and touching so much fresh memory 
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from datetime import date, datetime, timezone
 from typing import Any
 from uuid import UUID
@@ -55,19 +56,21 @@ def plain(properties: object) -> bool:
     if type(properties) is not dict:
         return properties is None
     nodes = text = 0
-    containers: list[Any] = [properties]
+    containers: list[Collection[Any]] = [properties.values()]
     for container in containers:  # which grows meanwhile
         nodes += len(container)
         if nodes > NODES:
             return False
-        for value in container.values() if type(container) is dict else container:
+        for value in container:
             kind = type(value)
             if kind is str:
                 text += len(value)
             elif kind is int or kind is float or kind is bool or value is None:
                 continue  # one by one: a fifth faster than to look into a set
-            elif kind is dict or kind is list or kind is tuple:
+            elif kind is list or kind is tuple:
                 containers.append(value)
+            elif kind is dict:
+                containers.append(value.values())
             elif _runs_code(value):
                 return False
     # So many containers are needed for so many levels.

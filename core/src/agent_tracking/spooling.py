@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Spooling"]
 
 #: Looks come a little more often than records have to be on the disk, for what a look itself takes.
-_SOONER = 0.8
+_SOONER = 0.9
 #: Seconds between two looks for what other processes do, while nothing is tracked here.
 _LEADING, _FOLLOWING = 0.25, 1.0
 

@@ -8,6 +8,7 @@ processors saw, a finished record.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 from zlib import crc32
@@ -25,7 +26,7 @@ __all__ = [
     "Header",
     "decode",
     "encode",
-    "frame",
+    "frames",
     "read_header",
     "text_of",
     "time_of",
@@ -114,11 +115,9 @@ _finished = msgspec.json.Decoder(_Finished).decode
 _anything = msgspec.json.Decoder(Any).decode
 
 
-def frame(text: bytes) -> bytes:
-    """Return the line of an entry or a finished record, whose own end may be there already."""
-    if text[-1] == 10:
-        return b"%08x %b" % (crc32(text[:-1]), text)
-    return b"%08x %b\n" % (crc32(text), text)
+def frames(texts: Iterable[bytes]) -> list[bytes]:
+    """Return the lines of entries and finished records, whose own ends may be there already."""
+    return [b"%08x %b\n" % (crc32(text), text) for text in map(bytes.rstrip, texts)]
 
 
 def text_of(line: bytes) -> bytes | None:

@@ -16,7 +16,7 @@ from agent_tracking.sources.spool.files import Files
 from agent_tracking.sources.spool.folder import Folder, SpoolError, file_name
 from agent_tracking.sources.spool.founding import Founding
 from agent_tracking.sources.spool.housekeeping import Housekeeper
-from agent_tracking.sources.spool.lines import FRAME, LINE_BYTES, frame
+from agent_tracking.sources.spool.lines import FRAME, LINE_BYTES, frames
 from agent_tracking.sources.spool.segments import Index
 from agent_tracking.sources.spool.source import SpoolSource, Tally
 from agent_tracking.sources.spool.status import known_positions, lag
@@ -172,6 +172,7 @@ class Spool:
                 status = None
             if status is not None and (status.st_dev, status.st_ino) == self._inode:
                 return
+        self._writer.seal()  # what it has open is in the folder that was here before
         self.folder.make()
         status = self.folder.files.stat(self.folder.path)
         self._inode = (status.st_dev, status.st_ino)
@@ -197,10 +198,9 @@ class Spool:
         done = 0
         while done < len(texts):
             group = _group(texts[done:] if done else texts, self._group)
-            lines = [frame(text) for text in group]
-            written = self._append(lines)
+            written = self._append(frames(group))
             done += written
-            if written < len(lines):
+            if written < len(group):
                 break
         return done
 

@@ -13,6 +13,10 @@ from agent_tracking.sources.spool.lines import Header
 
 __all__ = ["Writer"]
 
+#: Seconds between two looks whether the segment is still there: what is written in between to one that
+#: somebody removed is gone with it. Right after a sleep a look costs as much as a write of 50 records.
+_LOOK = 0.25
+
 _numbers = count()
 _last_made = 0
 
@@ -50,6 +54,7 @@ class Writer:
         self._make_room = make_room
         self._fd: int | None = None
         self._begun = 0.0
+        self._looks = 0.0  # when the next look is due
         #: The name of the open segment, the bytes in it, and those before the group that was written last.
         self.name = ""
         self.offset = 0
@@ -79,9 +84,13 @@ class Writer:
         return len(lines)
 
     def _is_over(self) -> bool:
-        """Return whether the segment is old enough, or gone."""
-        if time.monotonic() - self._begun > self._seconds:
+        """Return whether the segment is old enough, or gone: that is looked at now and then."""
+        now = time.monotonic()
+        if now - self._begun > self._seconds:
             return True
+        if now < self._looks:
+            return False
+        self._looks = now + _LOOK
         try:
             self._files.stat(self._folder.file(self.name))
         except OSError:
@@ -89,13 +98,13 @@ class Writer:
         return False
 
     def _write(self, fd: int, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            taken = self._files.write(fd, view)
-            if taken <= 0:
-                raise OSError("nothing more is taken")
+        left: bytes | memoryview = data
+        while taken := self._files.write(fd, left):
             self.offset += taken
-            view = view[taken:]
+            if taken == len(left):
+                return
+            left = memoryview(left)[taken:]
+        raise OSError("nothing more is taken")
 
     def _whole(self, lines: Sequence[bytes], start: int) -> int:
         """After a failure: return how many lines are in the file, cut off the one that is not; or seal it."""
