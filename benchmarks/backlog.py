@@ -15,14 +15,14 @@ from typing import Any
 from benchmarks.receiver import Receiver
 from benchmarks.relay import COMMAND
 from benchmarks.room import Account, Room, balance_of, clean_environ, work
-from benchmarks.senders import TRACKED, environ_of
+from benchmarks.senders import CAREFUL, TRACKED, environ_of
 
 __all__ = ["measure_backlog"]
 
 #: What the application writes: so many records, in groups, one each so many seconds.
 _WRITTEN, _GROUP, _GROUP_SECONDS = 20_000, 50, 0.01
-#: The same without tracking, by the floor, and by this project.
-_WRITERS = ("control", "floor-relay", "relay")
+#: The same without tracking, by the floor, by a floor with two of this project's promises, and by it.
+_WRITERS = ("control", "floor-relay", CAREFUL, "relay")
 _ROUNDS = 3
 #: Bytes that a spool of these measurements may have; the usual bound is 1 GiB.
 _MOST = 64 << 30
@@ -65,8 +65,14 @@ def _write(room: Room, say: Callable[[str], None]) -> dict[str, Any]:
             with room.account(name) as account:
                 row, _ = work(account, "groups", count=_WRITTEN, group=_GROUP, look=_GROUP_SECONDS)
                 each[name].append(row["cpu"] / row["made"] * 1e6)
-    loop, floor, cpu = (statistics.median(each[name]) for name in _WRITERS)
-    return {"group": _GROUP, "cpu": cpu - loop, "floor": floor - loop, "each": each}
+    loop, floor, careful, cpu = (statistics.median(each[name]) for name in _WRITERS)
+    return {
+        "group": _GROUP,
+        "cpu": cpu - loop,
+        "floor": floor - loop,
+        "careful": careful - loop,
+        "each": each,
+    }
 
 
 def _environ(account: Account) -> dict[str, str]:

@@ -16,7 +16,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-__all__ = ["FileFloor", "Floor"]
+from agent_tracking.snapshot import plain
+from agent_tracking.sources.spool.lines import frames
+
+__all__ = ["CarefulFileFloor", "FileFloor", "Floor"]
 
 _encode = msgspec.json.Encoder().encode
 #: Seconds between two looks of a thread that nobody wakes.
@@ -121,11 +124,14 @@ class FileFloor:
         while self._busy or queue:
             batch = [queue.popleft() for _ in range(len(queue))]
             if batch:
-                self._file.write(b"\n".join(batch) + b"\n")
+                self._file.write(self._data(batch))
             self._idle = not queue
             if self._busy:
                 time.sleep(self._look)
         self._file.close()
+
+    def _data(self, batch):
+        return b"\n".join(batch) + b"\n"
 
     def settle(self):
         """Wait until all is written."""
@@ -138,3 +144,19 @@ class FileFloor:
         """Write what is left."""
         self._busy = False
         self._thread.join(60)
+
+
+class CarefulFileFloor(FileFloor):
+    """Looks whether the data is plain and bounded, too, and gives each line a checksum, as this project does.
+
+    So it is the least that these two promises cost.
+    """
+
+    def track(self, name, properties, *, user_id):
+        """Take a snapshot of what may be taken, and append it."""
+        if not plain(properties):
+            raise TypeError
+        self._queue.append(_encode((next(self._numbers), name, time.time(), user_id, properties)))
+
+    def _data(self, batch):
+        return b"".join(frames(batch))

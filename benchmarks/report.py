@@ -222,7 +222,8 @@ def _backlog(results: dict[str, Any]) -> str:
     )
     written = (
         f"Written in groups of {found['write']['group']}, a record costs the application"
-        f" {_number(found['write']['cpu'])} µs of CPU, `track()` included; the floor {_number(found['write']['floor'])} µs."
+        f" {_number(found['write']['cpu'])} µs of CPU, `track()` included; the floor {_number(found['write']['floor'])} µs,"
+        f" and {_number(found['write']['careful'])} µs when it looks at the data and writes checksums, too."
     )
     first = ("GB in the spool", "seconds from the start to the first delivery")
     return "\n\n".join((_table(heads, drained), _table(first, opened), written))

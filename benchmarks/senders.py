@@ -11,6 +11,7 @@ from benchmarks.vendors import PACKAGES, VENDORS, Sender
 
 __all__ = [
     "BASIS",
+    "CAREFUL",
     "LOOK",
     "OURS",
     "SENDERS",
@@ -59,6 +60,8 @@ SENDERS: dict[str, Kind] = {
     "otel": Kind("OpenTelemetry logs, OTLP/HTTP", 1),
     "three": Kind("posthog + mixpanel (buffered) + amplitude by hand", 3),
 }
+#: The floor to a file that looks at the data and writes checksums: beside a relay's application only.
+CAREFUL = "floor-relay-careful"
 #: Seconds between two writes to a disk: what this project does by default.
 LOOK = 0.1
 #: Senders that every round has; the others come in fewer rounds.
@@ -98,17 +101,18 @@ def make(name: str, url: str, folder: str = "", look: float = LOOK) -> Sender:
     """Return the sender, made in this process.
 
     Args:
-        name: a key of ``SENDERS``, or ``providers-<n>``: this project with so many webhooks.
+        name: a key of ``SENDERS``, ``CAREFUL``, or ``providers-<n>``: this project with so many webhooks.
         url: the account's address.
         folder: where ``spool`` and ``relay`` keep records, and ``floor-relay`` its file.
         look: seconds between two writes of these three.
     """
     if name == "control":
         return Sender(_nothing, lambda: None)
-    if name == "floor-relay":
-        from benchmarks.floor import FileFloor
+    if name in {"floor-relay", CAREFUL}:
+        from benchmarks.floor import CarefulFileFloor, FileFloor
 
-        file = FileFloor(os.path.join(folder, "floor"), look)
+        kind = FileFloor if name == "floor-relay" else CarefulFileFloor
+        file = kind(os.path.join(folder, "floor"), look)
         return Sender(file.track, file.settle, file.close)
     if name.startswith("floor"):
         return _floor(name, url)

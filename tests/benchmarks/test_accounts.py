@@ -113,6 +113,7 @@ def test_a_backlog_is_counted_by_the_sink_when_it_is_delivered(room, lost):
     assert drained["delivered"] + drained["lost"] == 4 * 600
     assert bool(drained["lost"]) == bool(lost)
     assert found["write"]["cpu"] > 0
+    assert found["write"]["careful"] > 0
 
 
 def test_a_spool_that_is_opened_is_as_large_as_asked_for(room):
