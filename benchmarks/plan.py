@@ -114,4 +114,4 @@ QUICK_SENDERS = (*BASIS, *OURS, "posthog")
 #: Put into the web application in every round.
 SERVED = ("control", "floor-1", "floor-4", "floor-relay", *OURS)
 #: The same for the second server.
-SERVED_SECOND = ("control", "floor-4", "one", "four", "relay")
+SERVED_SECOND = ("control", "floor-4", "floor-relay", "one", "four", "relay")
