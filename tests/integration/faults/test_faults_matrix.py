@@ -103,7 +103,7 @@ def _run(kit: Any, case: Case) -> dict[str, Any]:
     retry = kit.impatient if lasting else kit.patient
     with Sink() as sink, kit.rig(sink, names, url=case.url, retry=retry, total=case.total) as rig:
         rig.fail(*case.faults)
-        rig.track(poison=case.poison)
+        rig.track_together(poison=case.poison)
         if case.meanwhile is not None:
             rig.tracker.hurry()
             assert sink.wait(lambda: all(sink.totals(name).requests for name in names), 20)

@@ -19,7 +19,7 @@ def failed(one, name):
 def test_401_stops_the_provider_says_why_and_how_and_drops_what_waits(rig, kit, provider, caplog):
     one = rig((provider, "webhook"))
     one.sink.fail(provider, Fault.unauthorized(times=None))
-    one.track(120)
+    one.track_together(120)
     one.tracker.flush(20)
     account = one.account(provider)
     assert failed(one, provider)
@@ -44,7 +44,7 @@ def test_401_stops_the_provider_says_why_and_how_and_drops_what_waits(rig, kit, 
 def test_a_stopped_provider_works_again_once_it_is_registered_anew(rig):
     one = rig(("posthog",))
     one.sink.fail("posthog", Fault.unauthorized(times=1))
-    one.track(60)
+    one.track_together(60)
     one.tracker.flush(20)
     assert failed(one, "posthog")
     one.register("posthog")
@@ -80,18 +80,18 @@ def test_a_stopped_installed_provider_works_again_after_a_restart_or_once_it_is_
 def test_a_flush_after_a_renewal_tells_of_every_drop(rig):
     one = rig(("posthog",))
     one.sink.fail("posthog", Fault.unauthorized(times=1))
-    one.track(60)
+    one.track_together(60)
     assert one.tracker.flush(20).dropped == {"stopped": 60}
     one.register("posthog")
     one.sink.fail("posthog", Fault.unauthorized(times=1))
-    one.track(40)
+    one.track_together(40)
     assert one.tracker.flush(20).dropped == {"stopped": 40}
 
 
 def test_401_from_a_webhook_drops_the_batch_and_stops_nothing(rig):
     one = rig(("webhook",))
     one.fail(Fault.status(401))
-    one.track(100)
+    one.track_together(100)
     assert one.tracker.flush(20).dropped == {"rejected": 100}
     one.track(100)
     assert one.tracker.flush(20)
@@ -106,7 +106,7 @@ def test_what_a_provider_that_stops_had_delivered_stays_delivered(rig):
         environ={"AGENT_TRACKING_FLUSH_AT": "1000"},
     )
     one.sink.fail("mixpanel", Fault.unauthorized(times=None, match="/import"))
-    one.track()
+    one.track_together()
     one.tracker.flush(20)
     account = one.account("mixpanel")
     assert account.delivered == len(account.kept) == 20
