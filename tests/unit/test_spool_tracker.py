@@ -17,6 +17,7 @@ from agent_tracking import ProviderState, Reject, RetryLater, Tracker
 from agent_tracking.delivery.backoff import RetryPolicy
 from agent_tracking.sources.spool.browse import Browser
 from agent_tracking.sources.spool.spool import Spool
+from agent_tracking.status import read_status
 
 QUICK = RetryPolicy(first=0.01, longest=0.02, tries=2, window=0.02)
 
@@ -380,16 +381,20 @@ def test_a_process_that_only_writes_has_committed_when_flush_returns(make, folde
     assert provider.seen == [f"e{n}" for n in range(100)]
 
 
-def test_a_flush_reads_no_files_for_its_result(make, monkeypatch):
+def test_neither_a_flush_nor_the_status_file_reads_what_waits_for_another_process(make, folder, monkeypatch):
+    """With a long backlog that is a thousand files, from each process that writes."""
     tracker = make(delivery="relay")
-    readers = []  # the dispatcher reads as well, for the status file
+    readers = []
     look = Spool.stats
     monkeypatch.setattr(Spool, "stats", lambda spool: readers.append(threading.get_ident()) or look(spool))
     tracker.track("e")
     assert tracker.flush(20)
-    assert threading.get_ident() not in readers
+    until(lambda: [seen.process.stats.tracked for seen in read_status(folder / "status")] == [1])
+    [seen] = read_status(folder / "status")
+    assert seen.process.stats.spool is None
+    assert readers == []
     assert tracker.stats().spool.records == 1
-    assert threading.get_ident() in readers
+    assert readers == [threading.get_ident()]
 
 
 def test_what_is_left_from_before_is_sent_at_once_however_little_it_is(make):

@@ -138,7 +138,7 @@ class Dispatcher:
             self._requests = [request for request in self._requests if not request.settled()]
         busy = busy or bool(self._requests) or (self._spooling is not None and self._spooling.busy())
         moved, under_way = self._progress()
-        return self.status.tick(self.stats, idle=not (busy or under_way), tracked=moved) or busy
+        return self.status.tick(self._shown, idle=not (busy or under_way), tracked=moved) or busy
 
     def _progress(self) -> tuple[int, bool]:
         """Return a number that changes with all that happens, and whether lanes have something in hand.
@@ -347,6 +347,10 @@ class Dispatcher:
             providers=self._registry.stats(),
             spool=self._spooling.stats() if spool and self._spooling is not None else None,
         )
+
+    def _shown(self) -> Stats:
+        """Return the counters for the status file; what waits for another process to deliver, that one tells."""
+        return self.stats(spool=self._spooling is not None and not self._spooling.elsewhere)
 
     def result(self, request: FlushRequest | None) -> FlushResult:
         """Return what a flush tells its caller, and begin counting for the next one."""
