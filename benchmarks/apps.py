@@ -1,7 +1,8 @@
 """The web application of the measurements, as ASGI and as WSGI: about a millisecond of work, one ``track()``.
 
 ``BENCHMARK`` holds what to track with, as JSON. ``/on`` tracks, ``/off`` does the same work and doesn't.
-``/-/cpu`` returns the process's CPU seconds, ``/-/finish`` waits until what was tracked is sent.
+``/-/cpu`` returns the process's CPU seconds, ``/-/behind`` those of all threads but the one that answers,
+``/-/finish`` waits until what was tracked is sent.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 
 from benchmarks.event import NAME, PROPERTIES, USER
 from benchmarks.pace import cpu_seconds
@@ -58,7 +60,8 @@ def handle(path: str) -> bytes:
     if path.startswith("/-/"):
         if path.endswith("finish"):
             _made.finish()
-        return json.dumps(cpu_seconds()).encode()
+        behind = path.endswith("behind")
+        return json.dumps(cpu_seconds() - (time.thread_time() if behind else 0.0)).encode()
     body = work()
     if path == "/on":
         _track(NAME, PROPERTIES, user_id=USER)

@@ -1,22 +1,25 @@
 """Closed-loop load from a process of its own: each connection sends the next request when it has its answer.
 
-    python -m benchmarks.clients PORT TURNS WARM SECONDS
+    python -m benchmarks.clients PORT TURNS WARM SECONDS PAIRS
 
 asks one server in turns for the same page without and with tracking, ``SECONDS`` each: two processes, or two
-minutes, of one machine differ by more than what is to be measured. Prints each turn's throughput, its answers'
-times in microseconds, and the CPU that the server spent on each.
+minutes, of one machine differ by more than what is to be measured. Half seconds differ, too: so then it asks
+``PAIRS`` times over one connection for both, one right after the other in an order drawn by lot. Prints each
+turn's throughput, its answers' times and the CPU that threads other than the answering one spent on each (where
+one thread answers all), and what tracking adds to a single request: times in microseconds.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import selectors
 import socket
 import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks.pace import summary
+from benchmarks.pace import middle_of, summary
 
 __all__ = ["ask"]
 
@@ -35,6 +38,13 @@ class _Client:
     def send(self, request: bytes) -> None:
         self.began = time.perf_counter()
         self.socket.sendall(request)
+
+    def time(self, path: str) -> float:
+        """Ask once; return the seconds until the answer."""
+        self.send(_request(path))
+        while not self.answered():
+            continue
+        return time.perf_counter() - self.began
 
     def answered(self) -> bool:
         """Read what is there; return whether the answer is complete."""
@@ -56,7 +66,7 @@ class _Client:
 
 
 def ask(port: int, path: str, timeout: float = 90) -> float:
-    """Ask the application for ``/-/cpu`` or ``/-/finish``; return its CPU seconds."""
+    """Ask the application for one of its paths that begin with ``/-/``; return the CPU seconds."""
     with socket.create_connection(("127.0.0.1", port), timeout) as connection:
         request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
         connection.sendall(request.encode())
@@ -66,7 +76,7 @@ def ask(port: int, path: str, timeout: float = 90) -> float:
     return float(json.loads(got.partition(b"\r\n\r\n")[2]))
 
 
-def run(port: int, turns: int, warm: float, seconds: float) -> dict[str, object]:
+def run(port: int, turns: int, warm: float, seconds: float, pairs: int) -> dict[str, object]:
     """Load the server in turns, without and with tracking, and without again in the end; see the module."""
     clients = [_Client(port) for _ in range(_CONNECTIONS)]
     with selectors.DefaultSelector() as selector:
@@ -80,10 +90,10 @@ def run(port: int, turns: int, warm: float, seconds: float) -> dict[str, object]
             path = "/on" if number % 2 else "/off"
             if path == "/on":  # so that background work is going on already
                 tracked += len(_turn(selector, clients, path, warm))
-            cpu, began = ask(port, "/-/cpu"), time.perf_counter()
+            behind, began = ask(port, "/-/behind"), time.perf_counter()
             times = _turn(selector, clients, path, seconds)
             took = time.perf_counter() - began
-            cpu = ask(port, "/-/cpu") - cpu
+            behind = ask(port, "/-/behind") - behind
             if path == "/on":
                 tracked += len(times)
                 ask(port, "/-/finish")
@@ -92,14 +102,38 @@ def run(port: int, turns: int, warm: float, seconds: float) -> dict[str, object]
                 {
                     "path": path,
                     "throughput": len(times) / took,
-                    "cpu": cpu / len(times) * 1e6,
+                    "behind": behind / len(times) * 1e6,
                     "p50": each["p50"],
                     "p99": each["p99"],
                 }
             )
     for client in clients:
         client.socket.close()
-    return {"tracked": tracked, "turns": found}
+    single = _in_pairs(port, pairs) if pairs else {}
+    ask(port, "/-/finish")
+    return {"tracked": tracked + pairs, "turns": found, "single": single}
+
+
+def _in_pairs(port: int, pairs: int) -> dict[str, float]:
+    """Ask one by one, in pairs with and without tracking; return what tracking adds to an answer, in µs.
+
+    ``request``: the middle half of the differences; ``error``: its standard error.
+    """
+    lots = random.Random(1)
+    differences = []
+    client = _Client(port)
+    for _ in range(pairs):
+        order = ["/on", "/off"]
+        lots.shuffle(order)
+        took = {path: client.time(path) for path in order}
+        differences.append(took["/on"] - took["/off"])
+    client.socket.close()
+    request, error = middle_of(differences)
+    return {"request": request * 1e6, "error": error * 1e6}
+
+
+def _request(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 
 
 def _turn(
@@ -108,7 +142,7 @@ def _turn(
     """Ask for so long, and read the last answers; return how long each took."""
     end = time.perf_counter() + seconds
     times: list[float] = []
-    request = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % path.encode()
+    request = _request(path)
     for client in clients:
         client.send(request)
     under_way = len(clients)
@@ -126,8 +160,8 @@ def _turn(
 
 def main() -> None:
     """Run from the command line."""
-    port, turns, warm, seconds = sys.argv[1:]
-    print(json.dumps(run(int(port), int(turns), float(warm), float(seconds))))
+    port, turns, warm, seconds, pairs = sys.argv[1:]
+    print(json.dumps(run(int(port), int(turns), float(warm), float(seconds), int(pairs))))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ class Plan(NamedTuple):
             ``vendor_rounds`` of them.
         turns: with tracking and without, in each of these processes.
         served: seconds of load for each turn, after ``warm`` that are not counted.
+        pairs: of single requests to the first server, one with tracking and one without.
         servers: of :data:`benchmarks.web.SERVERS`.
         served_others: what else is put into the web application.
         axes: how far each axis goes.
@@ -48,6 +49,7 @@ class Plan(NamedTuple):
     served_rounds: int
     turns: int
     served: float
+    pairs: int
     warm: float
     servers: tuple[str, ...]
     served_others: tuple[str, ...]
@@ -73,6 +75,7 @@ FULL = Plan(
     served_rounds=3,
     turns=12,
     served=0.6,
+    pairs=4_000,
     warm=0.3,
     servers=("uvicorn", "gunicorn"),
     served_others=("posthog", "segment", "amplitude", "otel", "three"),
@@ -81,7 +84,7 @@ FULL = Plan(
     sizes=(200, 1_000, 10_000, 100_000),
     backlogs=(1, 100, 10_000, 99_000),
     pythons=("3.10", "3.11", "3.12", "3.13", "3.14", "3.13t", "3.14t"),
-    expected=35,
+    expected=40,
 )
 
 QUICK = Plan(
@@ -98,6 +101,7 @@ QUICK = Plan(
     served_rounds=1,
     turns=5,
     served=0.5,
+    pairs=500,
     warm=0.3,
     servers=("uvicorn",),
     served_others=(),

@@ -171,12 +171,21 @@ def _app(results: dict[str, Any]) -> str:
             f"{each['throughput']:.3f} ± {each['error']:.3f}",
             f"{each['p50']:.3f}",
             f"{each['p99']:.3f}",
-            _number(each["cpu"]),
+            *_added(each),
         )
         for server, found in served_of(results).items()
         for name, each in sorted(found.items(), key=lambda item: list(SENDERS).index(item[0]))
     ]
-    heads = ("server", "with ÷ without", "throughput", "p50", "p99", "CPU per request, µs more")
+    heads = (
+        "server",
+        "with ÷ without",
+        "throughput",
+        "p50",
+        "p99",
+        "µs added to a request",
+        "behind it",
+        "together",
+    )
     work = [
         1e6 / turn["throughput"]
         for served in results.get("app", {}).values()
@@ -186,6 +195,15 @@ def _app(results: dict[str, Any]) -> str:
     ]
     about = f"Without tracking a request takes {min(work) / 1000:.2f} ms at best." if work else ""
     return "\n\n".join(part for part in (_table(heads, rows), about) if part)
+
+
+def _added(each: Mapping[str, float]) -> tuple[str, str, str]:
+    """Return what one call adds to its request, what other threads do for it, and both as a share of the request."""
+    if "request" not in each:
+        return "-", "-", "-"
+    request, behind = each["request"], each["behind"]
+    share = (request + behind) / each["whole"]
+    return f"{request:.1f} ± {each['request_error']:.1f}", f"{behind:.1f}", f"{share:.1%}"
 
 
 def _memory(results: dict[str, Any]) -> str:

@@ -14,13 +14,14 @@ from benchmarks.growth import grow
 from benchmarks.imports import import_times
 from benchmarks.instructions import NoValgrindError, build, count
 from benchmarks.machine import Watch, about, doubts
+from benchmarks.pace import middle_of
 from benchmarks.plan import FULL, QUICK_SENDERS, SERVED, SERVED_SECOND, Plan
 from benchmarks.receiver import Receiver
 from benchmarks.room import Room
 from benchmarks.senders import BASIS, OURS, SENDERS
 from benchmarks.web import serve_one
 
-__all__ = ["controls_of", "measure_all", "middle_of", "ratios_of"]
+__all__ = ["controls_of", "measure_all", "ratios_of"]
 
 Rows = dict[str, list[dict[str, Any]]]
 #: Held back while the backends do not answer: senders that would wait for ever, on the caller's thread or at all.
@@ -93,6 +94,7 @@ class Run:
                         turns=plan.turns,
                         warm=plan.warm,
                         seconds=plan.served,
+                        pairs=plan.pairs if server == "uvicorn" else 0,
                     )
                     found[server].append({"sender": name, **figures})
         return found
@@ -106,42 +108,43 @@ class Run:
 def ratios_of(served: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Return, by sender, the middle of all turns' with ÷ without, each beside the turns before and after it.
 
-    ``throughput``, ``p50`` and ``p99`` are ratios; ``cpu`` is microseconds added to each request; ``error`` is
-    the standard error of the throughput.
+    ``throughput``, ``p50`` and ``p99`` are ratios; ``error`` is the standard error of the throughput. Where pairs of
+    requests were asked for, ``request`` is what is added to the answer of one, ``request_error`` its standard error,
+    ``behind`` the CPU that other threads spend on it, ``whole`` the time of one without: microseconds.
     """
     found: dict[str, list[dict[str, float]]] = {}
+    single: dict[str, list[dict[str, float]]] = {}
     for each in served:
-        turns = each["turns"]
+        turns, name = each["turns"], each["sender"]
         for place in range(1, len(turns), 2):
             on, beside = turns[place], (turns[place - 1], turns[place + 1])
-            off = {key: (beside[0][key] + beside[1][key]) / 2 for key in ("throughput", "p50", "p99", "cpu")}
-            ratios = {key: on[key] / off[key] for key in ("throughput", "p50", "p99")}
-            found.setdefault(each["sender"], []).append({**ratios, "cpu": on["cpu"] - off["cpu"]})
+            off = {key: (beside[0][key] + beside[1][key]) / 2 for key in ("throughput", "p50", "p99")}
+            ratios = {key: on[key] / off[key] for key in off}
+            found.setdefault(name, []).append(
+                {**ratios, "behind": on["behind"], "whole": 1e6 / off["throughput"]}
+            )
+        if each.get("single"):
+            single.setdefault(name, []).append(each["single"])
     middle = {
         name: {key: middle_of([turn[key] for turn in turns]) for key in turns[0]}
         for name, turns in found.items()
     }
     return {
-        name: {**{key: value for key, (value, _) in each.items()}, "error": each["throughput"][1]}
+        name: {
+            **{key: value for key, (value, _) in each.items()},
+            "error": each["throughput"][1],
+            **_added(single.get(name, ())),
+        }
         for name, each in middle.items()
     }
 
 
-def middle_of(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of the middle half, and its standard error.
-
-    A busy machine makes a few turns several times slower: as for a median they do not count, and it is closer
-    than a median. The error is that of a trimmed mean, by Yuen (Biometrika 61, 1974): the standard deviation
-    with what was cut off replaced by what is next to it, over the share that was kept.
-    """
-    ordered = sorted(values)
-    cut = len(ordered) // 4
-    kept = ordered[cut : len(ordered) - cut]
-    if len(kept) < 2:
-        return statistics.median(ordered), 0.0
-    winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
-    error = statistics.stdev(winsorized) * len(ordered) ** 0.5 / len(kept)
-    return statistics.fmean(kept), error
+def _added(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return what the pairs of several rounds say; nothing when there are none."""
+    if not rounds:
+        return {}
+    error = sum(each["error"] ** 2 for each in rounds) ** 0.5 / len(rounds)
+    return {"request": statistics.fmean(each["request"] for each in rounds), "request_error": error}
 
 
 def controls_of(app: dict[str, list[dict[str, Any]]]) -> dict[str, float]:

@@ -32,9 +32,9 @@ _START = 30.0
 
 
 def serve_one(
-    room: Room, server: str, sender: str, *, turns: int, warm: float, seconds: float
+    room: Room, server: str, sender: str, *, turns: int, warm: float, seconds: float, pairs: int = 0
 ) -> dict[str, Any]:
-    """Start a server, load it in turns, stop it; return the clients' figures, and lost events."""
+    """Start a server, load it in turns and with ``pairs`` of requests, stop it; return the figures, and lost events."""
     with room.account(sender) as account, relaying(sender, account.url, account.folder) as relay:
         port = _free_port()
         spec = {"sender": sender, "url": account.url, "folder": account.folder}
@@ -45,13 +45,13 @@ def serve_one(
         process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
         try:
             _await(port, process)
-            load = [str(each) for each in (port, turns, warm, seconds)]
+            load = [str(each) for each in (port, turns, warm, seconds, pairs)]
             output = subprocess.run(
                 [sys.executable, "-m", "benchmarks.clients", *load],
                 capture_output=True,
                 text=True,
                 check=True,
-                timeout=turns * (2 * (warm + seconds) + 10) + 60,
+                timeout=turns * (2 * (warm + seconds) + 10) + pairs * 0.1 + 60,
             )
             found: dict[str, Any] = json.loads(output.stdout)
             if kill:

@@ -95,6 +95,14 @@ def test_every_request_that_a_web_application_answered_was_tracked_and_arrived(r
     assert found["lost"] == found["too_many"] == 0
 
 
+def test_pairs_of_requests_are_tracked_once_each_and_tell_what_tracking_adds(room):
+    found = serve_one(room, "uvicorn", "four", turns=1, warm=0.1, seconds=0.6, pairs=40)
+    assert found["tracked"] > 40
+    assert found["delivered"] == 4 * found["tracked"]
+    assert found["single"].keys() == {"request", "error"}
+    assert next(turn["behind"] for turn in found["turns"] if turn["path"] == "/on") > 0
+
+
 def test_a_web_application_is_loaded_in_turns_and_the_control_sends_nothing(room):
     found = serve_one(room, "gunicorn", "control", turns=2, warm=0.1, seconds=0.2)
     assert [turn["path"] for turn in found["turns"]] == ["/off", "/on", "/off", "/on", "/off"]

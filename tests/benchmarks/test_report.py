@@ -9,8 +9,9 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.figures import cpu_by_rate, targets
 from benchmarks.machine import Watch, about, doubts
+from benchmarks.pace import middle_of
 from benchmarks.report import page, write
-from benchmarks.run import controls_of, middle_of, ratios_of
+from benchmarks.run import controls_of, ratios_of
 
 QUIET = {"load": 0.1, "cores": 2, "foreign": 0.01}
 
@@ -21,7 +22,7 @@ def served(sender, *throughputs):
         {
             "path": "/on" if place % 2 else "/off",
             "throughput": each,
-            "cpu": 700.0 + 30 * (place % 2),
+            "behind": 12.0 * (place % 2),
             "p50": 500.0,
             "p99": 1000.0,
         }
@@ -128,7 +129,8 @@ def test_each_turn_is_compared_with_those_without_tracking_before_and_after_it()
     found = ratios_of([served("four", 1000.0, 810.0, 800.0), served("one", 500.0, 480.0, 500.0)])
     assert found["four"]["throughput"] == pytest.approx(0.9)
     assert found["one"]["throughput"] == pytest.approx(0.96)
-    assert found["four"]["cpu"] == pytest.approx(30)
+    assert found["four"]["behind"] == pytest.approx(12)
+    assert found["one"]["whole"] == pytest.approx(2_000)
 
 
 def test_ratios_are_the_middle_of_all_turns_of_all_rounds_whatever_the_others_say():
@@ -146,6 +148,22 @@ def test_the_error_of_the_middle_shrinks_with_the_root_of_the_number_of_turns():
     (value, error), (same, smaller) = middle_of(turns), middle_of(turns * 16)
     assert value == pytest.approx(1.15) == same
     assert error / smaller == pytest.approx(4, rel=0.1)
+
+
+def test_what_a_call_adds_to_its_request_is_the_mean_of_the_rounds_and_a_share_of_the_request(results):
+    rounds = [
+        {**served("four", 1000.0, 900.0, 1000.0), "single": {"request": request, "error": 3.0}}
+        for request in (20.0, 26.0, 26.0, 20.0)
+    ]
+    found = ratios_of(rounds)["four"]
+    assert found["request"] == pytest.approx(23)
+    assert found["request_error"] == pytest.approx(1.5)
+    results["app"] = {"uvicorn": rounds, "gunicorn": [served("four", 1000.0, 900.0, 1000.0)]}
+    first, second = (
+        line for line in page(results).splitlines() if line.startswith(("| uvicorn", "| gunicorn"))
+    )
+    assert first.endswith("| 23.0 ± 1.5 | 12.0 | 3.5% |")
+    assert second.endswith("| - | - | - |")
 
 
 def test_of_one_turn_there_is_no_error_to_be_known():

@@ -249,10 +249,10 @@ class Background(Intake):
         inherited = (self._dispatcher, self.entries, self.requests)
         if self._dispatcher is not None:
             self._dispatcher.abandon()
-        kept, put = self.special & {CAPTURED, CLOSED}, self.put
+        kept, instead = self.special & {CAPTURED, CLOSED}, self.instead
         self._reset()
         self.special |= kept
-        self.put = put
+        self.instead = instead
         return inherited
 
 

@@ -349,7 +349,7 @@ class Dispatcher:
         )
 
     def _shown(self) -> Stats:
-        """Return the counters for the status file; what waits for another process to deliver, that one tells."""
+        """Return the counters for the status file: what waits for another process, that one tells."""
         return self.stats(spool=self._spooling is not None and not self._spooling.elsewhere)
 
     def result(self, request: FlushRequest | None) -> FlushResult:

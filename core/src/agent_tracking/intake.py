@@ -42,10 +42,8 @@ class Intake:
         due: wall-clock time until which no caller needs to wake the dispatcher; 0 when it sleeps.
         overflowed: one member for each entry that was dropped because the intake was full.
         special: why a record may have to be refused; empty as a rule.
-        put: takes an entry and its time: appends it here, except while records are captured in a test.
+        instead: takes entries and their times in the place of the queue, while a test captures them.
     """
-
-    put: Callable[[bytes, float], None]
 
     def __init__(self) -> None:
         self.ids = IdPrefix()
@@ -54,7 +52,7 @@ class Intake:
         self.due = 0.0
         self.overflowed: deque[None] = deque()
         self.special: set[object] = set()
-        self.put = self._append
+        self.instead: Callable[[bytes, float], None] | None = None
         self._max_records = 100_000
         self._max_bytes = 64 * 1024 * 1024
         self._numbers = count()
@@ -126,7 +124,16 @@ class Intake:
             others = (user_id, anonymous_id, session_id, timestamp, message_id)
             self._put_salvaged(error, EVENT, now, name, properties, others, under)
             return
-        self.put(entry, now)
+        # What _put() does, without the call, which is an eighth of the time when other work came in between.
+        if (instead := self.instead) is not None:
+            instead(entry, now)
+            return
+        self.entries.append(entry)
+        self.size += len(entry)
+        if self.size > self._max_bytes or len(self.entries) > self._max_records:
+            self._overflow()
+        if now > self.due:
+            self.attend(now)
 
     def identify(
         self,
@@ -167,18 +174,21 @@ class Intake:
             others = (user_id, anonymous_id, None, timestamp, message_id)
             self._put_salvaged(error, IDENTITY, now, None, traits, others)
             return
-        self.put(entry, now)
+        self._put(entry, now)
 
     def divert(self, put: Callable[[bytes, float], None] | None) -> None:
         """Give every entry to ``put`` instead of the queue, whatever state this is in; ``None``: no more."""
         if put is None:
             self.special.discard(CAPTURED)
-            self.put = self._append
+            self.instead = None
         else:
-            self.put = put
+            self.instead = put
             self.special.add(CAPTURED)
 
-    def _append(self, entry: bytes, now: float) -> None:
+    def _put(self, entry: bytes, now: float) -> None:
+        if (instead := self.instead) is not None:
+            instead(entry, now)
+            return
         self.entries.append(entry)
         self.size += len(entry)  # not exact when threads race; the dispatcher sets it right
         if self.size > self._max_bytes or len(self.entries) > self._max_records:
@@ -205,7 +215,7 @@ class Intake:
         except BaseException:  # noqa: BLE001  for example 20 frames below the recursion limit
             self.lose("unusable")
             return
-        self.put(entry, now)
+        self._put(entry, now)
 
     def _overflow(self) -> None:
         """Drop the oldest entries of a full intake."""
