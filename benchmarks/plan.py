@@ -29,7 +29,7 @@ class Plan(NamedTuple):
             ``vendor_rounds`` of them.
         turns: with tracking and without, in each of these processes.
         served: seconds of load for each turn, after ``warm`` that are not counted.
-        pairs: of single requests to the first server, one with tracking and one without.
+        pairs: of single requests in each of these processes, one with tracking and one without.
         servers: of :data:`benchmarks.web.SERVERS`.
         served_others: what else is put into the web application.
         axes: how far each axis goes.
@@ -75,7 +75,7 @@ FULL = Plan(
     served_rounds=3,
     turns=12,
     served=0.6,
-    pairs=4_000,
+    pairs=3_000,
     warm=0.3,
     servers=("uvicorn", "gunicorn"),
     served_others=("posthog", "segment", "amplitude", "otel", "three"),
