@@ -148,17 +148,9 @@ def _added(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def controls_of(app: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """Return the control's time of a request without ÷ with the empty call, by server.
-
-    That is its throughput, read off pairs of requests where there are some: turns are not that exact.
-    """
-    found = {}
-    for server, served in app.items():
-        control = ratios_of(served).get("control")
-        if control is not None:
-            whole, added = control["whole"], control.get("request")
-            found[server] = control["throughput"] if added is None else whole / (whole + added)
-    return found
+    """Return the control's throughput, with ÷ without, by server."""
+    ratios = {server: ratios_of(served) for server, served in app.items()}
+    return {server: found["control"]["throughput"] for server, found in ratios.items() if "control" in found}
 
 
 def measure_all(

@@ -165,13 +165,6 @@ def test_what_a_call_adds_to_its_request_is_the_mean_of_the_rounds_and_a_share_o
     assert lines[2].endswith("| 23.0 ± 1.5 | - | - |"), "which thread answers is not known there"
 
 
-def test_the_control_is_read_off_pairs_of_requests_where_there_are_some():
-    turns = served("control", 1000.0, 950.0, 1000.0)
-    assert controls_of({"uvicorn": [turns]}) == {"uvicorn": pytest.approx(0.95)}
-    exact = {**turns, "single": {"request": 4.0, "error": 2.0}}
-    assert controls_of({"uvicorn": [exact]}) == {"uvicorn": pytest.approx(0.996, abs=1e-4)}
-
-
 def test_of_one_turn_there_is_no_error_to_be_known():
     assert middle_of([0.9]) == (0.9, 0.0)
 
