@@ -17,11 +17,11 @@ from benchmarks.vendors import VENDORS
 
 __all__ = ["ONE_THREAD", "SERVERS", "serve_one"]
 
-#: What each server is started with; ``{port}`` is filled in. One process, as each core would have.
+#: What each server is started with; ``{port}`` is filled in. One process, as each core would have. uvicorn takes
+#: uvloop and httptools by itself where they are installed (in the group ``bench`` they are).
 SERVERS = {
     "uvicorn": [
-        "uvicorn", "benchmarks.apps:asgi", "--port", "{port}", "--loop", "uvloop", "--http", "httptools",
-        "--log-level", "critical", "--no-access-log",
+        "uvicorn", "benchmarks.apps:asgi", "--port", "{port}", "--log-level", "critical", "--no-access-log",
     ],
     "gunicorn": [
         "gunicorn", "benchmarks.apps:wsgi", "--bind", "127.0.0.1:{port}", "--workers", "1",
