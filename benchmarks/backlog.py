@@ -19,8 +19,8 @@ from benchmarks.senders import CAREFUL, TRACKED, environ_of
 
 __all__ = ["measure_backlog"]
 
-#: What the application writes: so many records, in groups, one each so many seconds.
-_WRITTEN, _GROUP, _GROUP_SECONDS = 20_000, 50, 0.01
+#: What the application writes comes in groups of so many records, one each so many seconds.
+_GROUP, _GROUP_SECONDS = 50, 0.01
 #: The same without tracking, by the floor, by a floor with two of this project's promises, and by it.
 _WRITERS = ("control", "floor-relay", CAREFUL, "relay")
 _ROUNDS = 3
@@ -34,7 +34,7 @@ _PATIENCE = 120.0
 
 
 def measure_backlog(
-    room: Room, sizes: Sequence[int], gigabytes: Sequence[float], say: Callable[[str], None]
+    room: Room, sizes: Sequence[int], gigabytes: Sequence[float], say: Callable[[str], None], *, written: int
 ) -> dict[str, Any]:
     """Return what was measured: ``write``, ``drain`` by records, ``open`` by size of the spool.
 
@@ -43,8 +43,9 @@ def measure_backlog(
         sizes: records of each backlog that is delivered, to four backends.
         gigabytes: sizes of spools that are opened; their segments are links to one file.
         say: told what is going on.
+        written: records that an application writes in each round.
     """
-    found: dict[str, Any] = {"write": _write(room, say), "drain": [], "open": []}
+    found: dict[str, Any] = {"write": _write(room, say, written), "drain": [], "open": []}
     for records in sizes:
         say(f"backlog: {records:,} records")
         with room.account("relay") as account:
@@ -56,14 +57,14 @@ def measure_backlog(
     return found
 
 
-def _write(room: Room, say: Callable[[str], None]) -> dict[str, Any]:
+def _write(room: Room, say: Callable[[str], None], count: int) -> dict[str, Any]:
     """Return the CPU of the application for a record, in microseconds, without what the calls' loop takes."""
     each: dict[str, list[float]] = {name: [] for name in _WRITERS}
     for number in range(_ROUNDS):
         for name in _WRITERS:
             say(f"backlog: written, round {number + 1}: {name}")
             with room.account(name) as account:
-                row, _ = work(account, "groups", count=_WRITTEN, group=_GROUP, look=_GROUP_SECONDS)
+                row, _ = work(account, "groups", count=count, group=_GROUP, look=_GROUP_SECONDS)
                 each[name].append(row["cpu"] / row["made"] * 1e6)
     loop, floor, careful, cpu = (statistics.median(each[name]) for name in _WRITERS)
     return {

@@ -22,6 +22,7 @@ class Plan(NamedTuple):
         rates: events a second, and for how many seconds.
         load_rounds: as ``rounds``; the others once.
         waiting: events of the backlog.
+        written: records that an application writes to a spool in each round.
         drained: records of the spools that a relay empties.
         opened: gigabytes of the spools that one begins with.
         imports: starts of Python for each module.
@@ -43,6 +44,7 @@ class Plan(NamedTuple):
     rates: tuple[tuple[int, float], ...]
     load_rounds: int
     waiting: int
+    written: int
     drained: tuple[int, ...]
     opened: tuple[float, ...]
     imports: int
@@ -69,6 +71,7 @@ FULL = Plan(
     rates=((100, 2.0), (1_000, 2.0), (10_000, 1.0), (50_000, 1.0)),
     load_rounds=2,
     waiting=100_000,
+    written=20_000,
     drained=(100_000, 1_000_000),
     opened=(0.1, 10.0),
     imports=7,
@@ -95,6 +98,7 @@ QUICK = Plan(
     rates=((1_000, 1.0), (10_000, 0.5)),
     load_rounds=1,
     waiting=10_000,
+    written=5_000,
     drained=(10_000,),
     opened=(0.1,),
     imports=3,

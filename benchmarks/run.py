@@ -171,7 +171,7 @@ def measure_all(
             if part in parts:
                 results[part] = getattr(run, part)()
         if "backlog" in parts and "relay" not in run.skipped:
-            results["backlog"] = measure_backlog(room, plan.drained, plan.opened, told)
+            results["backlog"] = measure_backlog(room, plan.drained, plan.opened, told, written=plan.written)
         if "imports" in parts:
             told("imports")
             results["imports"] = import_times(plan.imports)

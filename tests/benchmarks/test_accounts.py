@@ -114,7 +114,7 @@ def test_a_web_application_is_loaded_in_turns_and_the_control_sends_nothing(room
 def test_a_backlog_is_counted_by_the_sink_when_it_is_delivered(room, lost):
     room.receiver.lose(lost)
     try:
-        found = measure_backlog(room, [600], [], lambda _: None)
+        found = measure_backlog(room, [600], [], lambda _: None, written=500)
     finally:
         room.receiver.lose(0)
     (drained,) = found["drain"]
@@ -125,7 +125,7 @@ def test_a_backlog_is_counted_by_the_sink_when_it_is_delivered(room, lost):
 
 
 def test_a_spool_that_is_opened_is_as_large_as_asked_for(room):
-    found = measure_backlog(room, [], [0.02], lambda _: None)
+    found = measure_backlog(room, [], [0.02], lambda _: None, written=500)
     assert [each["gigabytes"] for each in found["open"]] == [0.02]
     assert found["open"][0]["seconds"] > 0
 
