@@ -5,8 +5,8 @@
 asks one server in turns for the same page without and with tracking, ``SECONDS`` each: two processes, or two
 minutes, of one machine differ by more than what is to be measured. Half seconds differ, too: so then it asks
 ``PAIRS`` times over one connection for both, one right after the other in an order drawn by lot. Prints each
-turn's throughput, its answers' times and the CPU that threads other than the answering one spent on each (where
-one thread answers all), and what tracking adds to a single request: times in microseconds.
+turn's throughput, its answers' times and the CPU that threads other than the answering ones spent on each, and
+what tracking adds to a single request: times in microseconds.
 """
 
 from __future__ import annotations

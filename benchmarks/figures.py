@@ -85,13 +85,17 @@ def imports_of(results: Results) -> dict[str, float]:
 
 
 class Target(NamedTuple):
-    """What is aimed at, and what came of it; ``None`` where it was not measured."""
+    """What is aimed at, and what came of it.
+
+    ``got`` is ``None`` where it was not measured, ``met`` there and where the limit is within two standard errors.
+    """
 
     what: str
     limit: str
     got: float | None
     floor: float | None
     met: bool | None
+    error: float = 0.0
 
 
 def targets(results: Results) -> list[Target]:
@@ -123,15 +127,15 @@ def targets(results: Results) -> list[Target]:
         beside = web.get({"one": "floor-1", "four": "floor-4", "relay": "floor-relay"}[name], {})
         got = web.get(name, {})
         title = {"one": "one provider", "four": "four providers", "relay": "relay"}[name]
+        for what, key, error in (
+            (f"app throughput, {title}, with ÷ without", "throughput", "error"),
+            (f"the same by pairs of requests, {title}", "paired", "paired_error"),
+        ):
+            found.append(_least(what, least, got.get(key), beside.get(key), got.get(error, 0.0)))
+        error = got.get("p99_error", 0.0)
         found.append(
-            _least(
-                f"app throughput, {title}, with ÷ without",
-                least,
-                got.get("throughput"),
-                beside.get("throughput"),
-            )
+            _most(f"its p99, {title}, with ÷ without", most, got.get("p99"), beside.get("p99"), error)
         )
-        found.append(_most(f"its p99, {title}, with ÷ without", most, got.get("p99"), beside.get("p99")))
     found += _backlog(results)
     beyond = imports_of(results).get("agent_tracking, beyond msgspec")
     found.append(_most("`import agent_tracking` beyond `import msgspec`, ms", 5, beyond, 0.0))
@@ -164,9 +168,11 @@ def _cpu(found: dict[str, dict[str, dict[str, float]]], name: str, rate: str) ->
     return found.get(name, {}).get(rate, {}).get("cpu")
 
 
-def _most(what: str, limit: float, got: float | None, floor: float | None) -> Target:
-    return Target(what, f"≤ {limit:g}", got, floor, None if got is None else got <= limit)
+def _most(what: str, limit: float, got: float | None, floor: float | None, error: float = 0.0) -> Target:
+    met = None if got is None or abs(got - limit) < 2 * error else got <= limit
+    return Target(what, f"≤ {limit:g}", got, floor, met, error)
 
 
-def _least(what: str, limit: float, got: float | None, floor: float | None) -> Target:
-    return Target(what, f"≥ {limit:g}", got, floor, None if got is None else got >= limit)
+def _least(what: str, limit: float, got: float | None, floor: float | None, error: float = 0.0) -> Target:
+    met = None if got is None or abs(got - limit) < 2 * error else got >= limit
+    return Target(what, f"≥ {limit:g}", got, floor, met, error)

@@ -9,7 +9,6 @@ from typing import Any
 
 from benchmarks.figures import cpu_by_rate, imports_of, latency_of, served_of, targets
 from benchmarks.senders import SENDERS
-from benchmarks.web import ONE_THREAD
 
 __all__ = ["DOCUMENT", "FIGURES", "RESULTS", "page", "sections", "trust", "write"]
 
@@ -88,15 +87,15 @@ def _about(results: dict[str, Any]) -> str:
 def _targets(results: dict[str, Any]) -> str:
     if not {"latency", "load", "app"} & set(results["parts"]):
         return ""
-    words = {True: "yes", False: "**no**", None: "-"}
+    words = {True: "yes", False: "**no**", None: "too close to tell"}
     rows = [
         (
             each.what,
             each.limit,
-            _number(each.got),
+            _number(each.got) + (f" ± {each.error:.3f}" if each.error else ""),
             _number(each.floor),
             _number(each.got / each.floor if each.got is not None and each.floor else None),
-            words[each.met],
+            words[each.met] if each.got is not None else "-",
         )
         for each in targets(results)
     ]
@@ -172,7 +171,7 @@ def _app(results: dict[str, Any]) -> str:
             f"{each['throughput']:.3f} ± {each['error']:.3f}",
             f"{each['p50']:.3f}",
             f"{each['p99']:.3f}",
-            *_added(server, each),
+            *_added(each),
         )
         for server, found in served_of(results).items()
         for name, each in sorted(found.items(), key=lambda item: list(SENDERS).index(item[0]))
@@ -198,13 +197,11 @@ def _app(results: dict[str, Any]) -> str:
     return "\n\n".join(part for part in (_table(heads, rows), about) if part)
 
 
-def _added(server: str, each: Mapping[str, float]) -> tuple[str, str, str]:
+def _added(each: Mapping[str, float]) -> tuple[str, str, str]:
     """Return what a call adds to its request, what other threads do for it, and both as a share of the request."""
     if "request" not in each:
         return "-", "-", "-"
     request, behind = each["request"], each["behind"]
-    if server not in ONE_THREAD:
-        return f"{request:.1f} ± {each['request_error']:.1f}", "-", "-"
     share = (request + behind) / each["whole"]
     return f"{request:.1f} ± {each['request_error']:.1f}", f"{behind:.1f}", f"{share:.1%}"
 

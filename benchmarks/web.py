@@ -15,7 +15,7 @@ from benchmarks.relay import relaying
 from benchmarks.room import Room, clean_environ
 from benchmarks.vendors import VENDORS
 
-__all__ = ["ONE_THREAD", "SERVERS", "serve_one"]
+__all__ = ["SERVERS", "serve_one"]
 
 #: What each server is started with; ``{port}`` is filled in. One process, as each core would have. uvicorn takes
 #: uvloop and httptools by itself where they are installed (in the group ``bench`` they are).
@@ -28,8 +28,6 @@ SERVERS = {
         "--worker-class", "gthread", "--threads", "4", "--log-level", "critical", "--keep-alive", "30",
     ],
 }  # fmt: skip
-#: Those in which one thread answers all requests, so that it can be told from those behind it.
-ONE_THREAD = frozenset({"uvicorn"})
 _START = 30.0
 
 

@@ -22,7 +22,7 @@ def served(sender, *throughputs):
         {
             "path": "/on" if place % 2 else "/off",
             "throughput": each,
-            "behind": 12.0 * (place % 2),
+            "behind": 5.0 + 12.0 * (place % 2),
             "p50": 500.0,
             "p99": 1000.0,
         }
@@ -162,7 +162,14 @@ def test_what_a_call_adds_to_its_request_is_the_mean_of_the_rounds_and_a_share_o
     lines = [line for line in page(results).splitlines() if line.startswith(("| uvicorn", "| gunicorn"))]
     assert lines[0].endswith("| - | - | - |")
     assert lines[1].endswith("| 23.0 ± 1.5 | 12.0 | 3.5% |")
-    assert lines[2].endswith("| 23.0 ± 1.5 | - | - |"), "which thread answers is not known there"
+    assert lines[2] == lines[1].replace("uvicorn", "gunicorn")
+
+
+def test_the_control_is_read_off_pairs_of_requests_where_there_are_some():
+    turns = {**served("control", 1000.0, 950.0, 1000.0)}
+    assert controls_of({"uvicorn": [turns]}) == {"uvicorn": pytest.approx(0.95)}
+    exact = {**turns, "single": {"request": 4.0, "error": 2.0}}
+    assert controls_of({"uvicorn": [exact]}) == {"uvicorn": pytest.approx(1000 / (1000 + 4 + 12))}
 
 
 def test_of_one_turn_there_is_no_error_to_be_known():
@@ -186,6 +193,32 @@ def test_a_target_is_met_or_not_by_what_was_measured(results):
     results["latency"]["four"] = [row(4, p50=4.5, lost=1)]
     met = {target.what: target.met for target in targets(results)}
     assert met["`track()` paced, p50, µs"] is met["lost of all of them"] is False
+
+
+@pytest.mark.parametrize(
+    ("turns", "met", "word"),
+    [
+        ([0.89, 0.91, 0.95, 0.99], None, "too close to tell"),
+        ([0.80, 0.81, 0.82, 0.83], False, "**no**"),
+        ([0.98, 0.99, 1.01, 1.02], True, "yes"),
+    ],
+)
+def test_a_target_within_two_standard_errors_is_neither_met_nor_missed(results, turns, met, word):
+    results["app"] = {"uvicorn": [served("four", 1.0, *(each for turn in turns for each in (turn, 1.0)))]}
+    target = next(each for each in targets(results) if each.what.startswith("app throughput, four"))
+    assert target.met is met
+    (line,) = [line for line in page(results).splitlines() if line.startswith("| app throughput, four")]
+    assert line.endswith(f"| {word} |")
+    assert f" ± {target.error:.3f} |" in line
+
+
+def test_pairs_of_requests_are_a_throughput_of_their_own(results):
+    rounds = [{**served("relay", 500.0, 400.0, 500.0), "single": {"request": 24.0, "error": 1.0}}]
+    results["app"] = {"uvicorn": rounds}
+    target = next(each for each in targets(results) if each.what == "the same by pairs of requests, relay")
+    assert target.got == pytest.approx(2000 / (2000 + 24 + 12))
+    assert target.error == pytest.approx(0.0005)
+    assert target.met is True
 
 
 def test_only_what_stands_between_the_markers_is_replaced(results, tmp_path):
