@@ -64,6 +64,68 @@ def test_one_of_several_processes_delivers_what_all_of_them_write(opened):
     assert len(processes[0].take_all()) == 20
 
 
+class Reads(Faulty):
+    """Remembers where lines of records were read; a header, at the start, is read with what follows it."""
+
+    def __init__(self):
+        super().__init__()
+        self.offsets = []
+
+    def read(self, fd, size, offset):
+        data = super().read(fd, size, offset)
+        if offset and b"xxx" in data:
+            self.offsets.append(offset)
+        return data
+
+
+def test_what_this_process_has_just_written_its_lanes_need_not_read(opened):
+    files = Reads()
+    one = opened(files)
+    events = [event(n) for n in range(20)]
+    for half in (events[:10], events[10:]):
+        assert one.spool.append([encode(each, time.time()) for each in half], half) == 10
+        one.look()
+    taken = one.take_records()
+    assert taken == events
+    assert all(mine is given for mine, given in zip(taken, events, strict=True))
+    assert files.offsets == []
+
+
+def test_who_did_not_write_them_reads_the_same_records_from_the_file(opened):
+    files = Reads()
+    one, two = opened(files), opened()
+    events = [event(n) for n in range(3)]
+    assert two.spool.append([encode(each, time.time()) for each in events], events) == 3
+    assert one.take_records() == events
+    assert len(files.offsets) == 1
+
+
+def test_a_provider_that_came_after_the_last_look_gets_what_is_written_from_then_on(opened):
+    first = opened()
+    first.spool.append([text("before")])
+    first.look()
+    source = first.spool.source("later", LaneCounters())
+    first.spool.append([text("after")])
+    first.look()
+    source.look()
+    assert [record.name for record in source.take(50, MUCH)] == ["after"]
+
+
+@pytest.mark.parametrize("room", [1_000, 300, 150])
+def test_what_was_written_only_in_part_is_delivered_in_part(opened, room):
+    files = Reads()
+    one = opened(files)
+    one.spool.append([text("first")], [event("first")])
+    events = [event(n) for n in range(20)]
+    files.room = room
+    written = one.spool.append([encode(each, time.time()) for each in events], events)
+    files.room = None
+    assert 0 < written < 20
+    assert one.take_records() == [event("first"), *events[:written]]
+    assert one.spool.append([encode(each, time.time()) for each in events[written:]], events[written:])
+    assert one.take_records() == events[written:]
+
+
 def test_another_one_takes_over_when_it_ends_and_repeats_nothing(opened):
     first, second = opened(), opened()
     second.spool.append([text(n) for n in range(10)])
@@ -373,15 +435,17 @@ def test_what_is_dropped_before_any_provider_came_is_counted_where_it_was_writte
     assert app.dropped == {"queue-full": 2000 - lines_in(tmp_path / "spool")}
 
 
-def test_a_batch_that_is_under_way_is_not_counted_as_dropped(opened, tmp_path):
+@pytest.mark.parametrize("looked", [True, False], ids=["looked-before", "looked-after"])
+def test_a_batch_that_is_under_way_is_not_counted_as_dropped(opened, tmp_path, looked):
     first = opened(most=100_000)
     first.spool.append([text(f"a-{n}", 100) for n in range(10)])
     first.look()
     taken = first.source.take(10, MUCH)
     for number in range(200):
         first.spool.append([text(f"{number}-{n}", 100) for n in range(10)])
-    first.look()
-    assert first.counters.snapshot().dropped == {"queue-full": 2000 - lines_in(tmp_path / "spool")}
+    if looked:
+        first.look()
+        assert first.counters.snapshot().dropped == {"queue-full": 2000 - lines_in(tmp_path / "spool")}
     first.counters.deliver(len(taken))
     first.source.settle(10)
     found = first.take_all()
@@ -389,14 +453,16 @@ def test_a_batch_that_is_under_way_is_not_counted_as_dropped(opened, tmp_path):
     assert first.counters.snapshot().accepted == 2010
 
 
-def test_a_batch_that_is_given_back_after_its_file_had_to_go_counts_as_dropped(opened):
+@pytest.mark.parametrize("looked", [True, False], ids=["looked-before", "looked-after"])
+def test_a_batch_that_is_given_back_after_its_file_had_to_go_counts_as_dropped(opened, looked):
     first = opened(most=100_000)
     first.spool.append([text(f"a-{n}", 100) for n in range(10)])
     first.look()
     taken = first.source.take(10, MUCH)
     for number in range(200):
         first.spool.append([text(f"{number}-{n}", 100) for n in range(10)])
-    first.look()
+    if looked:
+        first.look()
     first.source.release(taken)
     found = first.take_all()
     assert first.counters.snapshot().dropped == {"queue-full": 2010 - len(found)}

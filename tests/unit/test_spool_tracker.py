@@ -397,6 +397,20 @@ def test_neither_a_flush_nor_the_status_file_reads_what_waits_for_another_proces
     assert readers == [threading.get_ident()]
 
 
+def test_a_provider_that_is_registered_gets_what_is_tracked_right_after_it(make):
+    """Also the first time: its place in the folder is where it was registered, not where it is first looked at."""
+    tracker = make(Provider("first"), spool_sync="0.05")
+    for number in range(10):
+        later = Provider(f"later-{number}")
+        tracker.track("before")
+        until(lambda: tracker.stats().intake == 0)
+        tracker.register_provider(later)
+        tracker.track(f"after-{number}")
+        until(lambda: tracker.stats().intake == 0)
+        assert tracker.flush(20)
+        assert later.seen == [f"after-{number}"]
+
+
 def test_what_is_left_from_before_is_sent_at_once_however_little_it_is(make):
     app = make(delivery="relay")
     app.track("one")

@@ -109,7 +109,7 @@ class HandOut:
             spooling.commit(entries)
             return not spooling.unwritten
         records, texts = self._records_and_texts(entries, spooling)
-        written = spooling.commit(texts) if spooling.wanted() else 0
+        written = spooling.commit(texts, records) if spooling.wanted() else 0
         if not spooling.elsewhere:
             self._fan_out(records[written:])
         return not spooling.unwritten

@@ -82,9 +82,14 @@ class Spooling:
             del self.unwritten[: self._write(self.unwritten)]
         return not self.unwritten
 
-    def commit(self, texts: Sequence[bytes]) -> int:
-        """Write entries; return how many, from the first, are taken care of."""
-        written = self._write(texts)
+    def commit(self, texts: Sequence[bytes], records: Sequence[Record] = ()) -> int:
+        """Write entries; return how many, from the first, are taken care of.
+
+        Args:
+            texts: what is written.
+            records: what they say, where that is known already.
+        """
+        written = self._write(texts, records)
         if self.elsewhere and written < len(texts):
             left = [text for text in texts[written:] if self._spool.fits(text)]
             self._too_large += len(texts) - written - len(left)
@@ -92,8 +97,8 @@ class Spooling:
             written = len(texts)
         return written
 
-    def _write(self, texts: Sequence[bytes]) -> int:
-        written = self._spool.append(texts) if texts else 0
+    def _write(self, texts: Sequence[bytes], records: Sequence[Record] = ()) -> int:
+        written = self._spool.append(texts, records) if texts else 0
         self._wrote = self._wrote or written > 0
         return written
 

@@ -1,8 +1,9 @@
-"""Lines that were read are kept for a moment: the lanes of one process read the same, one after the other."""
+"""Lines that were read or written are kept for a moment: the lanes of one process read the same in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from threading import Lock
 from typing import NamedTuple
 from zlib import crc32
@@ -11,7 +12,7 @@ from agent_tracking.events import Record
 from agent_tracking.names import IdPrefix
 from agent_tracking.sources.spool.lines import decode
 
-__all__ = ["Kept", "Parsed", "parse"]
+__all__ = ["Kept", "Parsed", "parse", "piece_of"]
 
 #: The most pieces that are kept, and the bytes of a piece that is worth keeping.
 _MOST = 8
@@ -46,8 +47,13 @@ def parse(chunk: bytes, start: int, ids: IdPrefix) -> Parsed:
     return Parsed(ends, records)
 
 
+def piece_of(lines: Sequence[bytes], start: int, records: Sequence[Record]) -> Parsed:
+    """Return what ``lines`` hold, which begin at the offset ``start``; their records are known already."""
+    return Parsed([*accumulate(map(len, lines), initial=start)][1:], records)
+
+
 class Kept:
-    """The pieces that were parsed last, by segment and offset."""
+    """The pieces that were parsed or written last, by segment and offset."""
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from threading import RLock
 from typing import Protocol
 
@@ -27,6 +29,7 @@ __all__ = ["SpoolSource", "Tally"]
 LEAD_EVERY = 1.0
 _MEMORY = ""
 _MOST_NOTES = 100
+_MOST_RECENT = 32
 
 
 class Tally(Protocol):
@@ -84,6 +87,8 @@ class SpoolSource:
         self._reading = Reading(provider, folder, index, self.places, self._skip, self._trouble)
         self._suspicion: Suspicion | None = None
         self._lease: list[Item] = []
+        #: Batches since the last look: what becomes of their records is counted, whoever has removed them.
+        self._recent: deque[list[Item]] = deque(maxlen=_MOST_RECENT)
         self._from_memory = False
         self._turn = 0
         self._urgent = False
@@ -232,6 +237,7 @@ class SpoolSource:
                 self._memory.settle(count, left)
                 return
             keep = {id(record) for record in left}
+            self._recent.append(self._lease)
             self._lease = [item for item in self._lease if id(item.record) in keep]
             if not self._closed and self._leadership.held:
                 self._save()
@@ -251,6 +257,10 @@ class SpoolSource:
 
     def _give_back(self, items: Sequence[Item]) -> None:
         gone = self._reading.give_back(items)
+        if gone:
+            self._recent.append(
+                [item for item in items if item.cursor.segment.name not in self._index.segments]
+            )
         self._tally.accept(gone - len(items))
         self._tally.drop("queue-full", gone)  # not counted before, since a request carried them
         self._lease = []
@@ -321,14 +331,19 @@ class SpoolSource:
 
     def _take_over_losses(self) -> None:
         for lost in take_lost(self._folder, self._folder.of(self.provider, "lost")):
-            # Those that a request carries now are counted by what becomes of it.
-            carried = sum(
-                item.cursor.segment.name == lost.segment and item.start >= lost.start for item in self._lease
+            # Those that a request carries, or has carried meanwhile, are counted by what becomes of it.
+            carried = len(
+                {
+                    item.start
+                    for item in chain(self._lease, *self._recent)
+                    if item.start >= lost.start and item.cursor.segment.name == lost.segment
+                }
             )
             count = max(0, lost.count - carried)
             self._tally.accept(count)
             self._tally.drop(lost.reason, count)
             self._note(lost.reason, f"records of the spool dropped: {lost.reason}", count)
+        self._recent.clear()
 
     def _press_time(self) -> int:
         try:

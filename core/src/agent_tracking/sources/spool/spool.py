@@ -9,6 +9,7 @@ from threading import Lock
 import msgspec
 
 from agent_tracking.counters import SpoolStats
+from agent_tracking.events import Record
 from agent_tracking.names import IdPrefix
 from agent_tracking.sources.memory import MemorySource
 from agent_tracking.sources.spool.dead import DeadLetters
@@ -17,6 +18,7 @@ from agent_tracking.sources.spool.folder import Folder, SpoolError, file_name
 from agent_tracking.sources.spool.founding import Founding
 from agent_tracking.sources.spool.housekeeping import Housekeeper
 from agent_tracking.sources.spool.lines import FRAME, LINE_BYTES, frames
+from agent_tracking.sources.spool.parsed import piece_of
 from agent_tracking.sources.spool.segments import Index
 from agent_tracking.sources.spool.source import SpoolSource, Tally
 from agent_tracking.sources.spool.status import known_positions, lag
@@ -193,21 +195,27 @@ class Spool:
         """Return whether a record can be written at all."""
         return len(text) + _FRAME_BYTES <= min(self._settings.most, LINE_BYTES)
 
-    def append(self, texts: Sequence[bytes]) -> int:
-        """Write texts of records (see :mod:`.lines`); return how many, from the first, are written."""
+    def append(self, texts: Sequence[bytes], records: Sequence[Record] = ()) -> int:
+        """Write texts of records (see :mod:`.lines`); return how many, from the first, are written.
+
+        Args:
+            texts: what is written.
+            records: what they say; then the lanes of this process need not read them.
+        """
         done = 0
         while done < len(texts):
             group = _group(texts[done:] if done else texts, self._group)
-            written = self._append(frames(group))
+            written = self._append(frames(group), records[done : done + len(group)])
             done += written
             if written < len(group):
                 break
         return done
 
-    def _append(self, lines: Sequence[bytes]) -> int:
+    def _append(self, lines: Sequence[bytes], records: Sequence[Record]) -> int:
         if self._inode is None:
             return 0
         try:
+            self._join()  # who came since the last look gets what is written from now on
             written = self._writer.append(lines)
         except OSError as error:
             if not self._settings.delivers:
@@ -219,6 +227,8 @@ class Spool:
         segment.size = offset
         for source in self.sources.values():
             source.wrote(written, name, start, offset)
+        if written == len(records) and any(source.leading for source in self.sources.values()):
+            self._index.kept.put(name, start, piece_of(lines, start, records))
         self._well = self._well or written == len(lines)
         return written
 
