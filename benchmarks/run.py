@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from math import hypot
 from typing import Any
 
 from benchmarks.available import unavailable
@@ -135,13 +136,13 @@ def ratios_of(served: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
             **{key: value for key, (value, _) in each.items()},
             "error": each["throughput"][1],
             "p99_error": each["p99"][1],
-            **_added(single.get(name, ()), each["whole"][0], each["behind"][0]),
+            **_added(single.get(name, ()), each["whole"][0], each["behind"]),
         }
         for name, each in middle.items()
     }
 
 
-def _added(rounds: Sequence[dict[str, float]], whole: float, behind: float) -> dict[str, float]:
+def _added(rounds: Sequence[dict[str, float]], whole: float, behind: tuple[float, float]) -> dict[str, float]:
     """Return what the pairs of several rounds say; nothing when there are none."""
     if not rounds:
         return {}
@@ -150,8 +151,8 @@ def _added(rounds: Sequence[dict[str, float]], whole: float, behind: float) -> d
     return {
         "request": request,
         "request_error": error,
-        "paired": whole / (whole + request + behind),
-        "paired_error": error / whole,
+        "paired": whole / (whole + request + behind[0]),
+        "paired_error": hypot(error, behind[1]) / whole,
     }
 
 
