@@ -39,6 +39,11 @@ class Finished:
     err: str
     seconds: float
 
+    def check(self, status=0):
+        """Fail unless it ended with this status, and wrote nothing to stderr."""
+        assert self.err == ""
+        assert self.status == status
+
 
 @dataclass
 class Apps:

@@ -12,18 +12,13 @@ import pytest
 from agent_tracking.testing import Fault, Sink, refused_url
 
 
-def _clean(finished, status=0):
-    assert finished.err == ""
-    assert finished.status == status
-
-
 def test_script_whose_last_line_tracks(apps):
-    _clean(apps.run("import agent_tracking; agent_tracking.track('done', {'n': 1})"))
+    apps.run("import agent_tracking; agent_tracking.track('done', {'n': 1})").check()
     assert apps.arrived() == [1]
 
 
 def test_identity_on_the_last_line(apps):
-    _clean(apps.run("import agent_tracking; agent_tracking.identify('u-1', {'n': 1})"))
+    apps.run("import agent_tracking; agent_tracking.identify('u-1', {'n': 1})").check()
     assert apps.sink.ledger["webhook"].counted == 1
 
 
@@ -35,7 +30,7 @@ def test_sys_exit_keeps_its_status(apps):
             track("x", {"n": n})
         sys.exit(3)
     """)
-    _clean(finished, 3)
+    finished.check(3)
     assert apps.arrived() == list(range(20))
 
 
@@ -70,7 +65,7 @@ def test_only_track_is_in_an_atexit_handler(apps, registered):
         """,
         registered,
     )
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [0, 1, 2]
 
 
@@ -82,7 +77,7 @@ def test_atexit_handlers_on_both_sides_of_the_drain(apps):
         atexit.register(lambda: agent_tracking.track("first", {"n": 2}))
         agent_tracking.track("body", {"n": 1})
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [1, 2, 3]
 
 
@@ -101,7 +96,7 @@ def test_late_handler_has_its_time_although_the_drain_is_long_over(apps):
         """,
         environ={"AGENT_TRACKING_SHUTDOWN_TIMEOUT": "1.2"},
     )
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [1, 2]
 
 
@@ -112,7 +107,7 @@ def test_many_records_in_late_handlers_arrive_each(apps):
         atexit.register(lambda: [agent_tracking.track("late", {"n": n}) for n in range(200)])
         import agent_tracking
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == list(range(200))
 
 
@@ -136,7 +131,7 @@ def test_daemon_threads_that_go_on_tracking(apps):
         time.sleep(0.3)
         print(",".join(map(str, list(accepted))))
     """)
-    _clean(finished)
+    finished.check()
     before = [int(number) for number in finished.out.split(",")]
     assert len(before) > 20
     assert set(before) <= set(apps.arrived())
@@ -155,7 +150,7 @@ def test_threads_that_outlive_the_main_one(apps):
         for number in range(4):
             threading.Thread(target=work, args=(number * 10,)).start()
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == list(range(40))
 
 
@@ -170,7 +165,7 @@ def test_first_track_on_a_thread_that_outlives_the_main_one(apps):
 
         threading.Thread(target=work).start()
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [1]
 
 
@@ -188,7 +183,7 @@ def test_concurrent_futures_still_working_at_the_end(apps):
         for n in range(20):
             pool.submit(work, n)
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == list(range(20))
 
 
@@ -221,7 +216,7 @@ def test_async_provider_delivers_at_the_end_to_a_host_name(apps):
         """,
         environ={"AGENT_TRACKING_PROVIDERS": "none"},
     )
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [1]
 
 
@@ -237,7 +232,7 @@ def test_asyncio_run_ends_with_its_loop_before_the_drain(apps):
 
         asyncio.run(main())
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == list(range(20))
 
 
@@ -256,7 +251,7 @@ def test_provider_registered_on_the_last_line(apps):
         agent_tracking.track("y", {"n": 2})
         """
     )
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [1, 2]
     assert finished.out.splitlines()[-1] == "y"
 
@@ -310,7 +305,7 @@ def test_process_patched_by_gevent(apps, ending):
     {endings[ending]}
     """
     )
-    _clean(finished, {"sys.exit": 3, "SIGTERM": -signal.SIGTERM}.get(ending, 0))
+    finished.check({"sys.exit": 3, "SIGTERM": -signal.SIGTERM}.get(ending, 0))
     assert apps.arrived() == list(range(21 if ending in {"thread", "fork"} else 20))
 
 
@@ -323,7 +318,7 @@ def test_a_pytest_session(apps):
     finished = apps.run(
         "import pytest, sys; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '-W', 'error', '.']))"
     )
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [1, 2]
 
 
@@ -342,7 +337,7 @@ def test_tls_connection_left_open_at_the_end_is_no_noise(apps, tmp_path):
             """,
             environ={"SSL_CERT_FILE": str(bundle)},
         )
-        _clean(finished)
+        finished.check()
         assert over_tls.arrived() == [1, 2]
 
 

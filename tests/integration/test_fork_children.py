@@ -8,13 +8,6 @@ import pytest
 
 from agent_tracking.testing import Sink
 
-METHODS = ["fork", "spawn", "forkserver"]
-
-
-def _clean(finished, status=0):
-    assert finished.err == ""
-    assert finished.status == status
-
 
 @pytest.mark.parametrize("ending", ["sys.exit(0)", "os._exit(0)"])
 def test_queue_of_the_parent_is_not_sent_by_the_child(apps, ending):
@@ -27,7 +20,7 @@ def test_queue_of_the_parent_is_not_sent_by_the_child(apps, ending):
             {ending}
         os.waitpid(pid, 0)
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == list(range(10))
 
 
@@ -51,7 +44,7 @@ def test_child_begins_with_empty_counters(apps):
         assert os.waitpid(pid, 0)[1] == 0
         assert stats().tracked == 15
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [*range(15), 100]
 
 
@@ -70,7 +63,7 @@ def test_child_that_ends_normally_delivers(apps):
         print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids])
         track("parent", {"n": 1})
     """)
-    _clean(finished)
+    finished.check()
     assert finished.out == "[1, 2, 3, 4]\n"
     assert apps.arrived() == [0, 1, *(100 * child + n for child in range(1, 5) for n in range(5))]
 
@@ -86,7 +79,7 @@ def test_child_that_forks_again(apps):
                 sys.exit(0)
         track("x", {"n": 4})
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == list(range(5))
 
 
@@ -100,7 +93,7 @@ def test_child_that_skips_every_exit_hook_delivers_by_flush(apps):
             os._exit(0 if flush(10) else 1)
         assert os.waitpid(pid, 0)[1] == 0
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [0, 1]
 
 
@@ -130,7 +123,7 @@ def test_fork_in_a_loop_while_eight_threads_track(apps):
             thread.join()
         print(*counts)
     """)
-    _clean(finished)
+    finished.check()
     counts = list(map(int, finished.out.split()))
     parents = [number * 100_000 + n for number, count in enumerate(counts) for n in range(count)]
     assert apps.arrived() == sorted([*parents, *(1_000_000 + child for child in range(20))])
@@ -152,7 +145,7 @@ def test_fork_on_a_thread(apps):
         thread.start()
         thread.join()
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [0, 1]
 
 
@@ -193,7 +186,7 @@ def test_fork_while_a_plugin_is_imported(apps, tmp_path, seconds):
         """,
         environ={"PYTHONPATH": str(site), "AGENT_TRACKING_PROVIDERS": "slow"},
     )
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [0, 1, 2, 3]
 
 
@@ -212,7 +205,7 @@ def test_fork_at_any_moment_of_the_start(apps, moment):
         """,
         str(moment),
     )
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [0, 1]
 
 
@@ -247,7 +240,7 @@ def test_background_threads_import_only_while_a_fork_waits(apps, kind):
         """,
         kind,
     )
-    _clean(finished)
+    finished.check()
     assert finished.out == ""
     assert apps.arrived() == list(range(60))
 
@@ -301,7 +294,7 @@ def test_every_lock_may_be_held_by_another_thread_at_the_fork(apps):
         thread.join()
         assert status == 0
     """)
-    _clean(finished)
+    finished.check()
     assert int(finished.out) >= 2
     assert apps.arrived() == [0, 1]
 
@@ -320,7 +313,7 @@ def test_connection_of_the_parent_is_neither_used_nor_closed_by_the_child(apps):
             assert os.waitpid(pid, 0)[1] == 0
         track("x", {"n": 10})
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [0, 2, 3, 10]
 
 
@@ -346,7 +339,7 @@ def test_tls_connection_of_the_parent_survives_its_children(apps, tmp_path):
             """,
             environ={"SSL_CERT_FILE": str(bundle)},
         )
-        _clean(finished)
+        finished.check()
         assert over_tls.arrived() == [0, 1, 2, 3, 10]
 
 
@@ -373,7 +366,7 @@ def test_async_provider_in_a_child_gets_a_loop_of_its_own(apps):
         """,
         environ={"AGENT_TRACKING_PROVIDERS": "none"},
     )
-    _clean(finished)
+    finished.check()
     lines = [line.split() for line in finished.out.splitlines()]
     assert [name for name, _ in lines] == ["parent", "child", "parent"]
     assert lines[0][1] == lines[2][1] != lines[1][1]
@@ -397,7 +390,7 @@ def test_import_and_looking_start_no_thread_so_that_a_later_fork_warns_of_nothin
         """,
         options=["-W", "error"],
     )
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == [1]
 
 
@@ -427,229 +420,5 @@ def test_subprocesses_under_load(apps):
         thread.join()
         print(count)
     """)
-    _clean(finished)
+    finished.check()
     assert apps.arrived() == list(range(int(finished.out)))
-
-
-# multiprocessing
-
-WORK = """
-    import multiprocessing, os, sys
-    from concurrent.futures import ProcessPoolExecutor
-    from agent_tracking import track
-
-    def work(n):
-        track("child", {"n": n})
-        return os.getpid()
-
-    def leave(n):
-        track("child", {"n": n})
-        sys.exit(4)
-
-    if __name__ == "__main__":
-        context = multiprocessing.get_context(sys.argv[1])
-        track("parent", {"n": 0})
-"""
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_multiprocessing_process(apps, method):
-    finished = apps.run(
-        WORK
-        + """
-        children = [context.Process(target=work, args=(n,)) for n in range(1, 4)]
-        for child in children:
-            child.start()
-        for child in children:
-            child.join()
-        assert [child.exitcode for child in children] == [0, 0, 0]
-        track("parent", {"n": 4})
-        """,
-        method,
-    )
-    _clean(finished)
-    assert apps.arrived() == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_multiprocessing_child_that_exits_keeps_its_status(apps, method):
-    finished = apps.run(
-        WORK
-        + """
-        child = context.Process(target=leave, args=(1,))
-        child.start()
-        child.join()
-        assert child.exitcode == 4
-        """,
-        method,
-    )
-    _clean(finished)
-    assert apps.arrived() == [0, 1]
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("ending", ["close", "terminate"])
-def test_multiprocessing_pool(apps, method, ending):
-    """``with Pool()`` terminates its workers: SIGTERM."""
-    finished = apps.run(
-        WORK
-        + """
-        pool = context.Pool(2)
-        pool.map(work, range(1, 21), chunksize=1)
-        getattr(pool, sys.argv[2])()
-        pool.join()
-        """,
-        method,
-        ending,
-    )
-    _clean(finished)
-    assert apps.arrived() == list(range(21))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_pool_that_replaces_its_workers(apps, method):
-    finished = apps.run(
-        WORK
-        + """
-        pool = context.Pool(1, maxtasksperchild=1)
-        pids = pool.map(work, range(1, 4), chunksize=1)
-        assert len(set(pids)) == 3
-        pool.close()
-        pool.join()
-        """,
-        method,
-    )
-    _clean(finished)
-    assert apps.arrived() == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_process_pool_executor(apps, method):
-    finished = apps.run(
-        WORK
-        + """
-        with ProcessPoolExecutor(2, mp_context=context) as executor:
-            list(executor.map(work, range(1, 21)))
-        """,
-        method,
-    )
-    _clean(finished)
-    assert apps.arrived() == list(range(21))
-
-
-# Forks in C: no hook of Python's runs.
-
-HIDDEN = """
-    import ctypes, os, sys, time, types
-    sys.modules["uwsgi"] = uwsgi = types.ModuleType("uwsgi")
-    uwsgi.opt = {"enable-threads": True}
-    from agent_tracking import flush, providers, stats, track
-    fork = ctypes.PyDLL(None).fork  # holds the GIL, as uWSGI does
-"""
-
-
-@pytest.mark.parametrize("ending", ["flush", "exit"])
-@pytest.mark.parametrize("before", ["empty", "waiting", "delivered"])
-def test_child_forked_in_c_begins_empty_and_works(apps, before, ending):
-    finished = apps.run(
-        HIDDEN
-        + """
-    before, ending = sys.argv[1:]
-    providers()  # a fork in the middle of an import leaves it unfinished, and in C nothing can wait for it
-    if before != "empty":
-        for n in range(10):
-            track("parent", {"n": n})
-    if before == "delivered":
-        assert flush(10)
-    while stats().intake:
-        time.sleep(0.01)
-    time.sleep(0.1)  # a thread that asks for the GIL while C forks leaves a child that waits for it
-    if not (pid := fork()):
-        for n in range(10, 20):
-            track("child", {"n": n})
-        if ending == "flush":
-            os._exit(0 if flush(10) and stats().tracked == 10 else 1)
-        sys.exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-    """,
-        before,
-        ending,
-    )
-    _clean(finished)
-    assert apps.arrived() == list(range(10 if before == "empty" else 0, 20))
-
-
-def test_child_forked_in_c_that_tracks_nothing_sends_nothing(apps):
-    finished = apps.run(
-        HIDDEN
-        + """
-    for n in range(10):
-        track("parent", {"n": n})
-    if not (pid := fork()):
-        sys.exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-    """
-    )
-    _clean(finished)
-    assert apps.arrived() == list(range(10))
-
-
-@pytest.mark.parametrize("ending", ["ctypes.PyDLL(None).exit(6)", "sys.exit(6)"])
-@pytest.mark.parametrize("moment", [0.0, 1.0])
-def test_process_that_ends_in_c_before_python_does(apps, moment, ending):
-    """As workers of uWSGI do: by then OpenSSL must not be gone, or the process crashes."""
-    finished = apps.run(
-        HIDDEN
-        + """
-    uwsgi.worker_id = lambda: 1
-    for n in range(20):
-        track("x", {"n": n})
-    time.sleep(float(sys.argv[1]))
-    """
-        + ending,
-        str(moment),
-    )
-    _clean(finished, 6)
-    assert apps.arrived() == list(range(20))
-
-
-def test_no_thread_is_started_before_uwsgi_forks(apps):
-    """One that runs at that moment can leave workers that wait for ever."""
-    finished = apps.run(
-        HIDDEN
-        + """
-    role = 0
-    uwsgi.worker_id = lambda: role
-    track("master", {"n": 0})
-    assert len(os.listdir("/proc/self/task")) == 1
-    assert flush(10)  # on this thread
-    track("master", {"n": 1})
-    track("master", {"n": 2})
-    if not (pid := fork()):
-        role = 1
-        track("worker", {"n": 10})
-        ctypes.PyDLL(None).exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-    """
-    )
-    assert finished.status == 0
-    assert finished.err.count("postfork") == 1
-    assert finished.err.count("\n") == 1
-    assert apps.arrived() == [0, 1, 2, 10]
-
-
-@pytest.mark.parametrize("options", [{}, {"enable-threads": True}, {b"threads": b"4"}])
-def test_uwsgi_without_threads_is_told_the_option(apps, options):
-    finished = apps.run(f"""
-        import sys, types
-        sys.modules["uwsgi"] = uwsgi = types.ModuleType("uwsgi")
-        uwsgi.opt = {options!r}
-        from agent_tracking import flush, track
-        track("x", {{"n": 1}})
-        assert flush(10)
-        track("x", {{"n": 2}})
-    """)
-    assert finished.status == 0
-    assert finished.err.count("--enable-threads") == (0 if options else 1)
-    assert finished.err.count("\n") == (0 if options else 1)
-    assert apps.arrived() == [1, 2]
