@@ -64,8 +64,8 @@ def handle(path: str) -> bytes:
     if path.startswith("/-/"):
         if path.endswith("finish"):
             _made.finish()
-        others = sum(map(time.clock_gettime, _clocks)) if path.endswith("behind") else 0.0
-        return json.dumps(cpu_seconds() - others).encode()
+        answering = sum(map(time.clock_gettime, _clocks)) if path.endswith("behind") else 0.0
+        return json.dumps(cpu_seconds() - answering).encode()
     body = work()
     if path == "/on":
         _track(NAME, PROPERTIES, user_id=USER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from benchmarks.run import ratios_of
 from benchmarks.senders import SENDERS
@@ -127,15 +127,12 @@ def targets(results: Results) -> list[Target]:
         beside = web.get({"one": "floor-1", "four": "floor-4", "relay": "floor-relay"}[name], {})
         got = web.get(name, {})
         title = {"one": "one provider", "four": "four providers", "relay": "relay"}[name]
-        for what, key, error in (
-            (f"app throughput, {title}, with ÷ without", "throughput", "error"),
-            (f"the same by pairs of requests, {title}", "paired", "paired_error"),
+        for target, what, limit, key, error in (
+            (_least, f"app throughput, {title}, with ÷ without", least, "throughput", "error"),
+            (_least, f"the same by pairs of requests, {title}", least, "paired", "paired_error"),
+            (_most, f"its p99, {title}, with ÷ without", most, "p99", "p99_error"),
         ):
-            found.append(_least(what, least, got.get(key), beside.get(key), got.get(error, 0.0)))
-        error = got.get("p99_error", 0.0)
-        found.append(
-            _most(f"its p99, {title}, with ÷ without", most, got.get("p99"), beside.get("p99"), error)
-        )
+            found.append(target(what, limit, got.get(key), beside.get(key), got.get(error, 0.0)))
     found += _backlog(results)
     beyond = imports_of(results).get("agent_tracking, beyond msgspec")
     found.append(_most("`import agent_tracking` beyond `import msgspec`, ms", 5, beyond, 0.0))
@@ -169,10 +166,15 @@ def _cpu(found: dict[str, dict[str, dict[str, float]]], name: str, rate: str) ->
 
 
 def _most(what: str, limit: float, got: float | None, floor: float | None, error: float = 0.0) -> Target:
-    met = None if got is None or abs(got - limit) < 2 * error else got <= limit
+    met = got <= limit if _tells(got, limit, error) else None
     return Target(what, f"≤ {limit:g}", got, floor, met, error)
 
 
 def _least(what: str, limit: float, got: float | None, floor: float | None, error: float = 0.0) -> Target:
-    met = None if got is None or abs(got - limit) < 2 * error else got >= limit
+    met = got >= limit if _tells(got, limit, error) else None
     return Target(what, f"≥ {limit:g}", got, floor, met, error)
+
+
+def _tells(got: float | None, limit: float, error: float) -> TypeGuard[float]:
+    """Return whether it was measured, and exactly enough to tell on which side of the limit it is."""
+    return got is not None and abs(got - limit) >= 2 * error

@@ -29,6 +29,7 @@ __all__ = ["SpoolSource", "Tally"]
 LEAD_EVERY = 1.0
 _MEMORY = ""
 _MOST_NOTES = 100
+#: Batches that are remembered until the next look; beyond that a full spool may count a record twice.
 _MOST_RECENT = 32
 
 
